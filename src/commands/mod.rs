@@ -1,0 +1,1 @@
+//! Room `commands`, see docs/design.md.

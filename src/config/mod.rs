@@ -1,0 +1,137 @@
+//! `proxy.toml` and the environment, read into one validated, typed [`Config`].
+//!
+//! Order of precedence: environment, then the file, then the defaults below. Every key is
+//! documented in `proxy.toml` with its default and whether it can change at run time.
+
+mod env;
+mod redis_url;
+mod sections;
+
+use std::path::Path;
+
+pub use redis_url::{RedisAddress, RedisUrl};
+pub use sections::{
+    Ack, Admin, Config, Family, Limits, Listen, Log, LogFormat, Mirror, Mode, OnSpoolFull,
+    Postgres, Redis, Strategy, Sync,
+};
+
+/// What is wrong with the configuration, in words that say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: String, source: std::io::Error },
+    #[error("{path}: {message}")]
+    Parse { path: String, message: String },
+    #[error("environment variable {name}: {message}")]
+    Environment { name: String, message: String },
+    #[error("{key}: {message}")]
+    Invalid { key: &'static str, message: String },
+}
+
+impl Config {
+    /// Reads `path` and lays the process's environment over it.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
+        Self::parse(&text, &shown, std::env::vars())
+    }
+
+    /// Parses the text of a `proxy.toml`, lays `environment` over it and validates the result.
+    pub fn parse(
+        text: &str,
+        path: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        let mut table: toml::Table = toml::from_str(text)
+            .map_err(|e| ConfigError::Parse { path: path.into(), message: e.to_string() })?;
+        env::overlay(&mut table, environment)?;
+        let config: Config = table.try_into().map_err(|e: toml::de::Error| ConfigError::Parse {
+            path: path.into(),
+            message: e.to_string(),
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let invalid =
+            |key, message: &str| Err(ConfigError::Invalid { key, message: message.into() });
+        RedisUrl::parse(&self.redis.url)?;
+        if self.listen.max_clients == 0 {
+            return invalid("listen.max_clients", "must be at least 1");
+        }
+        if self.listen.address.is_empty() {
+            return invalid("listen.address", "must be host:port, such as 127.0.0.1:6380");
+        }
+        if self.postgres.schema.is_empty() || self.postgres.schema.len() > 63 {
+            return invalid("postgres.schema", "must be a name of 1 to 63 bytes");
+        }
+        if let Err(e) = self.postgres.url.parse::<tokio_postgres::Config>() {
+            return invalid(
+                "postgres.url",
+                &format!("{e}; expected postgres://user@host:port/database"),
+            );
+        }
+        if self.postgres.pool_max == 0 {
+            return invalid("postgres.pool_max", "must be at least 1");
+        }
+        if self.family.iter().any(|family| family.pattern.is_empty()) {
+            return invalid("family.match", "must be a glob pattern, such as session:*");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let vars = environment.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+        Config::parse(text, "proxy.toml", vars)
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let config = parse("", &[]).expect("defaults are valid");
+        assert_eq!(config.listen.address, "127.0.0.1:6380");
+        assert_eq!(config.strategy.mode, Mode::DualWrite);
+        assert_eq!(config.strategy.ack, Ack::Postgres);
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_named() {
+        for (text, word) in [
+            ("[listen]\nadress = 'x'", "adress"),
+            ("[strategy]\nmode = 'both'", "both"),
+            ("[redis]\nurl = 'http://x'", "redis.url"),
+            ("[listen]\nmax_clients = 0", "max_clients"),
+            ("[[family]]\nmatch = ''", "family.match"),
+            ("[postgres]\nurl = 'mysql://x'", "postgres.url"),
+        ] {
+            let error = parse(text, &[]).expect_err(text).to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_environment_wins() {
+        let config = parse(
+            "[strategy]\nmode = 'redis_only'\n[redis]\nurl = 'redis://a:1/2'",
+            &[
+                ("TANDEM_STRATEGY_MODE", "cache_first"),
+                ("REDIS_HOST", "b"),
+                ("TANDEM_LISTEN_MAX_CLIENTS", "7"),
+            ],
+        )
+        .expect("valid");
+        assert_eq!(config.strategy.mode, Mode::CacheFirst);
+        assert_eq!(config.redis.url, "redis://b:1/2");
+        assert_eq!(config.listen.max_clients, 7);
+        let off = parse("", &[("POSTGRES_ENABLED", "false")]).expect("valid");
+        assert_eq!(off.strategy.mode, Mode::RedisOnly);
+        let error = parse("", &[("TANDEM_LISTEN_MAX_CLIENTS", "many")]).expect_err("not a number");
+        assert!(error.to_string().contains("TANDEM_LISTEN_MAX_CLIENTS"), "{error}");
+    }
+}

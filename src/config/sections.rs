@@ -1,0 +1,303 @@
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The whole configuration; one field per section of `proxy.toml`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub listen: Listen,
+    pub limits: Limits,
+    pub redis: Redis,
+    pub postgres: Postgres,
+    pub strategy: Strategy,
+    pub mirror: Mirror,
+    pub sync: Sync,
+    pub admin: Admin,
+    pub log: Log,
+    pub family: Vec<Family>,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// `host:port`.
+    pub address: String,
+    /// Path of an additional unix socket; empty for none.
+    pub unix_socket: String,
+    pub max_clients: usize,
+    /// Password asked of clients; empty: the password in `redis.url` is asked of them.
+    pub password: String,
+    /// Worker threads; 0: one per core.
+    pub workers: usize,
+}
+
+/// What one client may make the proxy do. Sizes in bytes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    pub max_depth: usize,
+    pub max_array: usize,
+    pub max_bulk: usize,
+    pub query_buffer: usize,
+    pub output_buffer: usize,
+    /// Longest inline command.
+    pub max_inline: usize,
+    pub unauthenticated_array: usize,
+    pub unauthenticated_bulk: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://[user:password@]host:port/db`, `rediss://…` for TLS, `unix:///path?db=0`.
+    pub url: String,
+    pub connect_timeout_ms: u64,
+    /// PEM file of the certificate authorities to trust; empty: the system's.
+    pub tls_ca: PathBuf,
+    pub tls_cert: PathBuf,
+    pub tls_key: PathBuf,
+    /// False accepts any certificate.
+    pub tls_verify: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Postgres {
+    pub url: String,
+    pub schema: String,
+    pub pool_max: u32,
+    pub pool_min: u32,
+    pub pool_idle_timeout_ms: u64,
+    pub connect_timeout_ms: u64,
+    pub query_timeout_ms: u64,
+    /// TLS towards PostgreSQL; also on when the URL says `sslmode=require`.
+    pub tls: bool,
+    pub tls_ca: PathBuf,
+    pub tls_cert: PathBuf,
+    pub tls_key: PathBuf,
+    pub tls_verify: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    #[serde(alias = "dual-write")]
+    DualWrite,
+    #[serde(alias = "cache-first")]
+    CacheFirst,
+    #[serde(alias = "database-first")]
+    DatabaseFirst,
+    #[serde(alias = "redis-only")]
+    RedisOnly,
+    #[serde(alias = "postgres-only")]
+    PostgresOnly,
+}
+
+impl Mode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::DualWrite => "dual_write",
+            Mode::CacheFirst => "cache_first",
+            Mode::DatabaseFirst => "database_first",
+            Mode::RedisOnly => "redis_only",
+            Mode::PostgresOnly => "postgres_only",
+        }
+    }
+
+    /// True when PostgreSQL follows Redis's replication stream.
+    pub fn has_mirror(self) -> bool {
+        matches!(self, Mode::DualWrite | Mode::CacheFirst)
+    }
+}
+
+/// For `dual_write`: when a write is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ack {
+    /// When PostgreSQL has committed it.
+    Postgres,
+    /// When Redis has it.
+    Redis,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Strategy {
+    pub mode: Mode,
+    pub ack: Ack,
+    /// How long a held write reply waits before `ack = "postgres"` degrades to Redis's acknowledgement.
+    pub ack_timeout_ms: u64,
+}
+
+/// What happens when the spool has reached `spool_max_bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSpoolFull {
+    /// Stop reading the stream; Redis's own backlog holds on as long as it can.
+    Backpressure,
+    /// Give the spool up and take a full resync when PostgreSQL is back.
+    Resync,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mirror {
+    /// Where the stream is kept that PostgreSQL could not take yet.
+    pub spool_dir: PathBuf,
+    pub spool_max_bytes: u64,
+    pub on_spool_full: OnSpoolFull,
+    /// Bound of the mirror's cache of values, in bytes.
+    pub cache_bytes: usize,
+    /// Most commands of the stream in one PostgreSQL transaction (a source transaction stays whole).
+    pub batch_commands: usize,
+    /// Most bytes of the stream in one PostgreSQL transaction.
+    pub batch_bytes: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sync {
+    pub on_startup: bool,
+    pub interval_ms: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    pub address: String,
+    pub token: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,tandem::mirror=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+/// One `[[family]]` rule.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Family {
+    /// Redis glob over the key.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    #[serde(default = "yes")]
+    pub mirror: bool,
+    /// Seconds a copy may stay in Redis unread; absent: it stays.
+    #[serde(default)]
+    pub cache_ttl_s: Option<u64>,
+    /// Name of a SQL view over this family.
+    #[serde(default)]
+    pub view: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen {
+            address: "127.0.0.1:6380".into(),
+            unix_socket: String::new(),
+            max_clients: 10_000,
+            password: String::new(),
+            workers: 0,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_depth: 32,
+            max_array: 1024 * 1024,
+            max_bulk: 512 * 1024 * 1024,
+            query_buffer: 1024 * 1024 * 1024,
+            output_buffer: 1024 * 1024 * 1024,
+            max_inline: 64 * 1024,
+            unauthenticated_array: 10,
+            unauthenticated_bulk: 16 * 1024,
+        }
+    }
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Redis {
+            url: "redis://127.0.0.1:6379/0".into(),
+            connect_timeout_ms: 5_000,
+            tls_ca: PathBuf::new(),
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+            tls_verify: true,
+        }
+    }
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Postgres {
+            url: "postgres://postgres@127.0.0.1:5432/claude_relay".into(),
+            schema: "tandem".into(),
+            pool_max: 20,
+            pool_min: 0,
+            pool_idle_timeout_ms: 30_000,
+            connect_timeout_ms: 5_000,
+            query_timeout_ms: 30_000,
+            tls: false,
+            tls_ca: PathBuf::new(),
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+            tls_verify: true,
+        }
+    }
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Strategy { mode: Mode::DualWrite, ack: Ack::Postgres, ack_timeout_ms: 5_000 }
+    }
+}
+
+impl Default for Mirror {
+    fn default() -> Self {
+        Mirror {
+            spool_dir: "/var/lib/tandem".into(),
+            spool_max_bytes: 4 << 30,
+            on_spool_full: OnSpoolFull::Resync,
+            cache_bytes: 64 << 20,
+            batch_commands: 10_000,
+            batch_bytes: 8 << 20,
+        }
+    }
+}
+
+impl Default for Sync {
+    fn default() -> Self {
+        Sync { on_startup: true, interval_ms: 3_600_000 }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin { address: "127.0.0.1:9380".into(), token: String::new() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: "info".into(), format: LogFormat::Text }
+    }
+}

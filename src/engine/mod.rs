@@ -1,0 +1,3 @@
+//! The command engine: Redis's data types and commands as pure, synchronous code without I/O.
+
+pub mod glob;

@@ -1,0 +1,15 @@
+//! Tandem: a sidecar that speaks the Redis protocol, forwards to a real Redis and keeps PostgreSQL
+//! the durable, queryable copy. `docs/design.md` is the map of these rooms.
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods, clippy::dbg_macro, clippy::todo)]
+
+pub mod commands;
+pub mod config;
+pub mod engine;
+pub mod mirror;
+pub mod proxy;
+pub mod rdb;
+pub mod resp;
+pub mod store;
+pub mod strategy;
+pub mod upstream;

@@ -1,0 +1,4 @@
+//! The command line starts here.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Room `mirror`, see docs/design.md.

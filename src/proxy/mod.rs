@@ -1,0 +1,1 @@
+//! Room `proxy`, see docs/design.md.

@@ -1,0 +1,1 @@
+//! Room `rdb`, see docs/design.md.

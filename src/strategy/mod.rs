@@ -1,0 +1,10 @@
+//! The five strategies, what has to be safe before a write is acknowledged, and the state of the
+//! backends that everybody sees.
+
+mod families;
+mod gate;
+mod status;
+
+pub use families::Families;
+pub use gate::{Barrier, BarrierSource, CommitGate};
+pub use status::{MirrorState, MirrorStatus, Status};

@@ -1,0 +1,130 @@
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::RwLock;
+
+use crate::config::{Ack, Mode};
+
+/// Where the mirror stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MirrorState {
+    /// No mirror by configuration (`redis_only`).
+    #[default]
+    Off,
+    /// Looking for Redis.
+    Connecting,
+    /// A first or full resync: a snapshot is being loaded, writes are acknowledged by Redis.
+    Syncing,
+    /// Following the replication stream.
+    Streaming,
+    /// PostgreSQL is away; the stream is spooled to disk.
+    Spooling,
+}
+
+impl MirrorState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MirrorState::Off => "off",
+            MirrorState::Connecting => "connecting",
+            MirrorState::Syncing => "syncing",
+            MirrorState::Streaming => "streaming",
+            MirrorState::Spooling => "spooling",
+        }
+    }
+}
+
+/// The mirror's counters, written by the mirror alone.
+#[derive(Debug, Default)]
+pub struct MirrorStatus {
+    state: RwLock<(MirrorState, String)>,
+    pub replid: RwLock<String>,
+    /// Replication offset read from Redis, in bytes of the stream.
+    pub received: AtomicI64,
+    /// Replication offset committed in PostgreSQL.
+    pub applied: AtomicI64,
+    /// Age in ms of the oldest received, uncommitted effect; 0 when there is none.
+    pub lag_ms: AtomicU64,
+    pub spool_bytes: AtomicU64,
+    pub effects: AtomicU64,
+    pub commits: AtomicU64,
+    pub full_syncs: AtomicU64,
+    pub partial_syncs: AtomicU64,
+    /// Keys re-read from Redis because a command or a type was unknown to the engine.
+    pub rereads: AtomicU64,
+    pub unknown_commands: AtomicU64,
+    pub conflicts: AtomicU64,
+}
+
+impl MirrorStatus {
+    pub fn state(&self) -> MirrorState {
+        self.state.read().0
+    }
+
+    /// Why the mirror is in this state, for people; empty when all is well.
+    pub fn reason(&self) -> String {
+        self.state.read().1.clone()
+    }
+
+    /// Changes the state and says so in the log, one line per change.
+    pub fn set_state(&self, state: MirrorState, reason: impl Into<String>) {
+        let reason = reason.into();
+        let mut now = self.state.write();
+        if now.0 != state {
+            tracing::info!(from = now.0.as_str(), to = state.as_str(), reason, "mirror state");
+        }
+        *now = (state, reason);
+    }
+
+    /// Bytes of the stream received and not yet committed.
+    pub fn lag_bytes(&self) -> i64 {
+        let (received, applied) =
+            (self.received.load(Ordering::Relaxed), self.applied.load(Ordering::Relaxed));
+        (received - applied).max(0)
+    }
+}
+
+/// What the operator sees: the configured strategy, the mode it has come to, and why.
+#[derive(Debug)]
+pub struct Status {
+    pub strategy: Mode,
+    pub ack: Ack,
+    pub started: Instant,
+    pub redis_up: AtomicBool,
+    pub postgres_up: AtomicBool,
+    pub mirror: MirrorStatus,
+    /// Connected clients and accepted since start, kept by the listener.
+    pub clients: AtomicU64,
+    pub clients_total: AtomicU64,
+    pub commands_total: AtomicU64,
+    /// Client tasks that panicked; each ended its own client only.
+    pub panics: AtomicU64,
+}
+
+impl Status {
+    pub fn new(strategy: Mode, ack: Ack) -> Status {
+        Status {
+            strategy,
+            ack,
+            started: Instant::now(),
+            redis_up: AtomicBool::new(false),
+            postgres_up: AtomicBool::new(false),
+            mirror: MirrorStatus::default(),
+            clients: AtomicU64::new(0),
+            clients_total: AtomicU64::new(0),
+            commands_total: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+        }
+    }
+
+    /// The effective mode: what the configured strategy has come to with the backends as they are.
+    pub fn mode(&self) -> &'static str {
+        let mirror_on = self.strategy.has_mirror();
+        let redis = self.redis_up.load(Ordering::Relaxed);
+        let postgres = self.postgres_up.load(Ordering::Relaxed);
+        match (mirror_on, redis, postgres) {
+            (_, false, _) => "unavailable",
+            (true, true, false) => Mode::RedisOnly.as_str(),
+            _ => self.strategy.as_str(),
+        }
+    }
+}

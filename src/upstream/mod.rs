@@ -1,0 +1,1 @@
+//! Room `upstream`, see docs/design.md.
