@@ -1,3 +1,87 @@
 //! The command engine: Redis's data types and commands as pure, synchronous code without I/O.
+//!
+//! [`execute`] runs one command on a [`Keyspace`]. It has two callers: the mirror, which applies the
+//! replication stream, and the server when PostgreSQL answers. Each command is written once, as
+//! straight-line code; when something it needs is not in memory it stops with
+//! [`Stop::NotLoaded`], having changed nothing, and is run again after the load.
+//!
+//! The rule for every command: read everything first (each read may stop), check all arguments,
+//! then change. A command that answers an error has changed nothing.
 
+pub mod delta;
 pub mod glob;
+mod hashes;
+mod keyspace;
+mod number;
+mod stop;
+mod table;
+pub mod value;
+
+use bytes::Bytes;
+
+pub use keyspace::{End, Entry, Expiry, Found, Keyspace, Loaded, StreamChange};
+pub use stop::{Answer, Need, Part, Stop};
+pub use table::{Command, Footprint, find, needs};
+
+use crate::resp::{Protocol, Reply};
+
+/// Number of a logical database.
+pub type Db = u32;
+
+/// One command as it is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    pub db: Db,
+    pub protocol: Protocol,
+    /// The command's name and its arguments; never empty.
+    pub args: &'a [Bytes],
+    /// It comes from the replication stream: already checked by Redis, with deterministic effects.
+    pub from_log: bool,
+}
+
+impl<'a> Call<'a> {
+    /// The argument at `index`; the arity was checked, so a missing one is a syntax error.
+    pub fn arg(&self, index: usize) -> Answer<&'a Bytes> {
+        self.args.get(index).ok_or(Stop::SYNTAX)
+    }
+
+    /// The key of a command whose first argument it is.
+    pub fn key(&self) -> Answer<&'a Bytes> {
+        self.arg(1)
+    }
+}
+
+/// Runs one command. [`Stop::Error`] carries Redis's words.
+pub fn execute(keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    let name = call.arg(0)?;
+    let Some(command) = find(name) else {
+        return Err(Stop::failed(unknown_command(call.args)));
+    };
+    if !command.takes(call.args.len()) {
+        let name = command.name;
+        return Err(Stop::failed(format!("ERR wrong number of arguments for '{name}' command")));
+    }
+    let before = keyspace.mutations();
+    let answer = (command.run)(keyspace, call);
+    debug_assert!(
+        !matches!(answer, Err(Stop::NotLoaded(_))) || before == keyspace.mutations() || keyspace.expiry == Expiry::ByClock,
+        "{} changed something before it stopped",
+        command.name
+    );
+    answer
+}
+
+/// Redis's words for a command that it does not have.
+fn unknown_command(args: &[Bytes]) -> String {
+    let mut shown = String::new();
+    for arg in args.iter().skip(1) {
+        if shown.len() >= 128 {
+            break;
+        }
+        let text = String::from_utf8_lossy(arg);
+        let room = 128 - shown.len();
+        shown.push_str(&format!("'{}' ", text.chars().take(room).collect::<String>()));
+    }
+    let name: String = String::from_utf8_lossy(&args[0]).chars().take(128).collect();
+    format!("ERR unknown command '{name}', with args beginning with: {shown}")
+}

@@ -1,0 +1,178 @@
+use bytes::Bytes;
+
+use super::{Db, Entry, Keyspace, Need, Slot};
+use crate::engine::delta::KeyId;
+use crate::engine::stop::Part;
+use crate::engine::value::{Kind, List, Members, Stream, Value, ZSet};
+
+/// What the store found for one [`Need`].
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub db: Db,
+    pub key: Bytes,
+    /// `None`: PostgreSQL has no such key.
+    pub found: Option<Found>,
+}
+
+/// A key as PostgreSQL has it, with as much of the value as was asked for. `value.len()` is the
+/// true length whatever is loaded; asked-for members that are absent are in `known` as `None`.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub id: KeyId,
+    /// Unix time in ms.
+    pub expires_at_ms: Option<i64>,
+    pub version: i64,
+    pub value: Value,
+}
+
+impl Keyspace {
+    /// Takes in what was loaded. Memory leads: a key that is in memory keeps what it knows, and a
+    /// load that belongs to an older value of it is ignored.
+    pub fn load(&mut self, loaded: Loaded) {
+        let Loaded { db, key, found } = loaded;
+        let (tick, whole) = (self.tick, self.is_whole(db));
+        self.grown += key.len() + 128 + found.as_ref().map_or(0, |found| found.value.weight());
+        let slots = &mut self.space(db).slots;
+        match (slots.get_mut(&key), found) {
+            (None, _) if whole => {}
+            (Some(Slot::Absent { .. }), _) | (Some(Slot::Present(_)), None) => {}
+            (Some(Slot::Present(entry)), Some(found)) if entry.id == found.id => fill(entry, found.value),
+            (Some(Slot::Present(_)), Some(_)) => {}
+            (None, None) => drop(slots.insert(key, Slot::Absent { used: tick })),
+            (None, Some(found)) => {
+                let Found { id, expires_at_ms, version, value } = found;
+                let entry = Entry { id, value, expires_at_ms, version, born: 0, touched: 0, used: tick };
+                slots.insert(key, Slot::Present(Box::new(entry)));
+            }
+        }
+    }
+
+    /// What of a need is not in memory yet; `None` when nothing is missing.
+    pub fn lacks(&self, need: &Need) -> Option<Need> {
+        let Some(space) = self.dbs.get(&need.db) else {
+            return (!self.new_dbs_whole).then(|| need.clone());
+        };
+        let entry = match space.slots.get(&need.key) {
+            Some(Slot::Present(entry)) => entry,
+            Some(Slot::Absent { .. }) => return None,
+            None => return (!space.whole).then(|| need.clone()),
+        };
+        if entry.value.is_complete() {
+            return None;
+        }
+        let part = match &need.part {
+            Part::Meta => return None,
+            Part::Members(members) => {
+                let unknown = |m: &&Bytes| match &entry.value {
+                    Value::Hash(hash) => hash.get(m).is_none(),
+                    Value::Set(set) => set.get(m).is_none(),
+                    Value::ZSet(zset) => zset.score(m).is_none(),
+                    _ => false,
+                };
+                let missing: Vec<Bytes> = members.iter().filter(unknown).cloned().collect();
+                if missing.is_empty() {
+                    return None;
+                }
+                Part::Members(missing)
+            }
+            other => other.clone(),
+        };
+        Some(Need { part, ..need.clone() })
+    }
+}
+
+fn fill(entry: &mut Entry, loaded: Value) {
+    match (&mut entry.value, loaded) {
+        (Value::String(known), Value::String(loaded)) | (Value::Opaque(known), Value::Opaque(loaded)) => {
+            if known.is_none() {
+                *known = loaded;
+            }
+        }
+        (Value::Hash(known), Value::Hash(loaded)) => fill_members(known, loaded),
+        (Value::Set(known), Value::Set(loaded)) => fill_members(known, loaded),
+        (Value::ZSet(known), Value::ZSet(loaded)) => fill_zset(known, loaded),
+        (Value::List(known), Value::List(loaded)) => fill_list(known, loaded),
+        (Value::Stream(known), Value::Stream(loaded)) => fill_stream(known, *loaded),
+        _ => {}
+    }
+}
+
+fn fill_members<V>(known: &mut Members<V>, loaded: Members<V>) {
+    if known.complete {
+        return;
+    }
+    for (member, value) in loaded.known {
+        known.known.entry(member).or_insert(value);
+    }
+    if loaded.complete {
+        known.known.retain(|_, value| value.is_some());
+        known.complete = true;
+    }
+}
+
+fn fill_zset(known: &mut ZSet, loaded: ZSet) {
+    if known.ordered.is_some() {
+        return;
+    }
+    for (member, score) in loaded.known {
+        known.known.entry(member).or_insert(score);
+    }
+    if loaded.ordered.is_some() {
+        known.known.retain(|_, score| score.is_some());
+        let ordered = known.known.iter().filter_map(|(m, s)| Some((super::super::value::Score((*s)?), m.clone())));
+        known.ordered = Some(ordered.collect());
+    }
+}
+
+/// Fills the gap from whichever side the loaded elements touch it. The store orders elements by
+/// position and puts those of a front (or of everything) into `front`, those of a back into `back`.
+fn fill_list(known: &mut List, loaded: List) {
+    if known.gap == 0 {
+        return;
+    }
+    let after = known.front.back().map_or(known.head.saturating_sub(1), |(pos, _)| *pos);
+    let before = known.back.front().map_or(known.tail.saturating_add(1), |(pos, _)| *pos);
+    let in_gap = |pos: i64| pos > after && pos < before;
+    for (pos, element) in loaded.front {
+        if in_gap(pos) && known.gap > 0 {
+            known.front.push_back((pos, element));
+            known.gap -= 1;
+        }
+    }
+    let after = known.front.back().map_or(after, |(pos, _)| *pos);
+    for (pos, element) in loaded.back.into_iter().rev() {
+        if pos > after && pos < before && known.gap > 0 {
+            known.back.push_front((pos, element));
+            known.gap -= 1;
+        }
+    }
+    if known.gap == 0 {
+        let back = std::mem::take(&mut known.back);
+        known.front.extend(back);
+    }
+}
+
+/// Loaded entries are the oldest ones that were not known, in `front`.
+fn fill_stream(known: &mut Stream, loaded: Stream) {
+    if known.gap == 0 {
+        return;
+    }
+    let after = known.known_below();
+    let before = known.back.first_key_value().map(|(id, _)| *id);
+    for (id, fields) in loaded.front {
+        if id > after && before.is_none_or(|before| id < before) && known.gap > 0 {
+            known.front.insert(id, fields);
+            known.gap -= 1;
+        }
+    }
+    if known.gap == 0 {
+        let mut back = std::mem::take(&mut known.back);
+        known.front.append(&mut back);
+    }
+}
+
+impl Found {
+    pub fn kind(&self) -> Kind {
+        self.value.kind()
+    }
+}

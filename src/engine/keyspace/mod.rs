@@ -1,0 +1,424 @@
+//! The keys that are in memory, wholly or in part, and the changes made to them.
+//!
+//! Reads answer from memory or raise [`Stop::NotLoaded`] with a precise need. Changes go through
+//! methods that keep three things together: the value, the delta for the store, and the rule that an
+//! empty collection is no key. Memory always leads: what is loaded later fills gaps and never
+//! overwrites what is known.
+
+mod hash;
+mod list;
+mod load;
+mod memory;
+mod set;
+mod stream;
+mod string;
+mod zset;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+pub use list::End;
+pub use load::{Found, Loaded};
+pub use stream::StreamChange;
+
+use super::Db;
+use super::delta::{Changes, Delta, KeyChange, KeyId, Rows, Step};
+use super::stop::{Answer, Need, Part, Stop};
+use super::value::{Kind, List, Members, Stream, Value, ZSet};
+
+/// Who decides that a key has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// The replication stream deletes it; the own clock is not looked at.
+    ByLog,
+    /// A key past its time is gone at the first look.
+    ByClock,
+}
+
+/// One key in memory.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: KeyId,
+    pub value: Value,
+    /// Unix time in ms.
+    pub expires_at_ms: Option<i64>,
+    pub version: i64,
+    /// The changes in which this id was made; while they are open, PostgreSQL has no rows for it.
+    born: u64,
+    /// The last changes that touched it; it stays in memory until they are committed.
+    touched: u64,
+    /// When it was last used, in ticks.
+    used: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Slot {
+    Absent { used: u64 },
+    Present(Box<Entry>),
+}
+
+#[derive(Debug, Default)]
+struct DbSpace {
+    slots: HashMap<Bytes, Slot, ahash::RandomState>,
+    /// Every key that PostgreSQL has is in `slots`: what is not there does not exist.
+    whole: bool,
+}
+
+#[derive(Debug)]
+pub struct Keyspace {
+    dbs: HashMap<Db, DbSpace>,
+    /// A database that was never looked at is whole too (a new schema; tests).
+    new_dbs_whole: bool,
+    changes: Changes,
+    steps: Vec<Step>,
+    /// Numbers the changes; `changes` is number `seq`.
+    seq: u64,
+    next_id: KeyId,
+    tick: u64,
+    /// Bytes added since the last sweep, roughly.
+    grown: usize,
+    /// Mutations so far, to check that `NotLoaded` comes before the first of a command.
+    mutations: u64,
+    pub expiry: Expiry,
+    /// The clock as the caller sees it, Unix time in ms.
+    pub now_ms: i64,
+    pub rng: SmallRng,
+}
+
+impl Keyspace {
+    /// A view onto a store whose greatest key id is below `next_id`. With `whole`, nothing is stored.
+    pub fn new(next_id: KeyId, whole: bool, expiry: Expiry, seed: u64) -> Keyspace {
+        Keyspace {
+            dbs: HashMap::new(),
+            new_dbs_whole: whole,
+            changes: Changes::default(),
+            steps: Vec::new(),
+            seq: 1,
+            next_id,
+            tick: 1,
+            grown: 0,
+            mutations: 0,
+            expiry,
+            now_ms: 0,
+            rng: SmallRng::seed_from_u64(seed),
+        }
+    }
+
+    pub fn mutations(&self) -> u64 {
+        self.mutations
+    }
+
+    /// The key's entry, `None` when it is known to be absent. `part` is what the need will say when
+    /// the key is not in memory at all.
+    fn entry(&mut self, db: Db, key: &Bytes, part: impl FnOnce() -> Part) -> Answer<Option<&mut Entry>> {
+        self.expire_if_due(db, key);
+        let new_dbs_whole = self.new_dbs_whole;
+        let space = self.dbs.entry(db).or_insert_with(|| DbSpace { whole: new_dbs_whole, ..DbSpace::default() });
+        match space.slots.get_mut(key) {
+            Some(Slot::Present(entry)) => {
+                entry.used = self.tick;
+                Ok(Some(entry))
+            }
+            Some(Slot::Absent { used }) => {
+                *used = self.tick;
+                Ok(None)
+            }
+            None if space.whole => Ok(None),
+            None => Err(Stop::need(db, key, part())),
+        }
+    }
+
+    fn expire_if_due(&mut self, db: Db, key: &Bytes) {
+        if self.expiry == Expiry::ByLog {
+            return;
+        }
+        let now = self.now_ms;
+        let due = self.peek(db, key).and_then(|entry| entry.expires_at_ms).is_some_and(|at| at <= now);
+        if due {
+            self.drop_key(db, key);
+        }
+    }
+
+    /// The entry if it is in memory, without any side effect.
+    pub fn peek(&self, db: Db, key: &[u8]) -> Option<&Entry> {
+        match self.dbs.get(&db)?.slots.get(key)? {
+            Slot::Present(entry) => Some(entry),
+            Slot::Absent { .. } => None,
+        }
+    }
+
+    /// All keys in memory, in no order. Complete only when the database is whole.
+    pub fn iter(&self, db: Db) -> impl Iterator<Item = (&Bytes, &Entry)> {
+        self.dbs.get(&db).into_iter().flat_map(|space| &space.slots).filter_map(|(key, slot)| match slot {
+            Slot::Present(entry) => Some((key, &**entry)),
+            Slot::Absent { .. } => None,
+        })
+    }
+
+    /// True when everything of the database is in memory, as far as keys go.
+    pub fn is_whole(&self, db: Db) -> bool {
+        self.dbs.get(&db).map_or(self.new_dbs_whole, |space| space.whole)
+    }
+
+    /// Databases that were looked at.
+    pub fn databases(&self) -> impl Iterator<Item = Db> {
+        self.dbs.keys().copied()
+    }
+
+    /// The type of the value, `None` when there is no such key.
+    pub fn kind(&mut self, db: Db, key: &Bytes) -> Answer<Option<Kind>> {
+        Ok(self.entry(db, key, || Part::Meta)?.map(|entry| entry.value.kind()))
+    }
+
+    /// The length of a value of type `kind`; 0 when there is no such key.
+    pub fn len(&mut self, db: Db, key: &Bytes, kind: Kind) -> Answer<u64> {
+        Ok(self.typed(db, key, kind, || Part::Meta)?.map_or(0, |value| value.len()))
+    }
+
+    /// The value, which has to be of type `kind`.
+    fn typed(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        kind: Kind,
+        part: impl FnOnce() -> Part,
+    ) -> Answer<Option<&mut Value>> {
+        match self.entry(db, key, part)? {
+            None => Ok(None),
+            Some(entry) if entry.value.kind() == kind => Ok(Some(&mut entry.value)),
+            Some(_) => Err(Stop::WRONG_TYPE),
+        }
+    }
+
+    /// The complete value of any type.
+    pub fn whole_value(&mut self, db: Db, key: &Bytes) -> Answer<Option<&Entry>> {
+        match self.entry(db, key, || Part::All)? {
+            None => Ok(None),
+            Some(entry) if entry.value.is_complete() => Ok(Some(entry)),
+            Some(_) => Err(Stop::need(db, key, Part::All)),
+        }
+    }
+
+    /// Unix time in ms at which the key expires; outer `None`: no such key.
+    pub fn expires_at(&mut self, db: Db, key: &Bytes) -> Answer<Option<Option<i64>>> {
+        Ok(self.entry(db, key, || Part::Meta)?.map(|entry| entry.expires_at_ms))
+    }
+
+    /// Sets or removes the expiry; false when there is no such key.
+    pub fn set_expiry(&mut self, db: Db, key: &Bytes, at_ms: Option<i64>) -> Answer<bool> {
+        let Some(entry) = self.entry(db, key, || Part::Meta)? else { return Ok(false) };
+        if entry.expires_at_ms != at_ms {
+            entry.expires_at_ms = at_ms;
+            self.change(db, key, |_, _| ());
+        }
+        Ok(true)
+    }
+
+    /// Removes the key; false when there is none.
+    pub fn remove(&mut self, db: Db, key: &Bytes) -> Answer<bool> {
+        let there = self.entry(db, key, || Part::Meta)?.is_some();
+        if there {
+            self.drop_key(db, key);
+        }
+        Ok(there)
+    }
+
+    /// Replaces whatever is at `key` by a complete value. An empty collection removes the key.
+    pub fn put(&mut self, db: Db, key: &Bytes, value: Value, expires_at_ms: Option<i64>) -> Answer<()> {
+        debug_assert!(value.is_complete());
+        self.entry(db, key, || Part::Meta)?;
+        self.drop_key(db, key);
+        if value.is_empty() && value.kind() != Kind::Stream {
+            return Ok(());
+        }
+        self.grown += value.weight() + key.len();
+        self.insert(db, key, value, expires_at_ms);
+        self.change(db, key, |value, rows| *rows = all_rows(value));
+        Ok(())
+    }
+
+    /// Moves a value to another name or database, replacing what is there.
+    /// False when there is no source.
+    pub fn rename(&mut self, from: (Db, &Bytes), to: (Db, &Bytes)) -> Answer<bool> {
+        if self.entry(from.0, from.1, || Part::Meta)?.is_none() {
+            return Ok(false);
+        }
+        self.entry(to.0, to.1, || Part::Meta)?;
+        if from == to {
+            return Ok(true);
+        }
+        self.drop_key(to.0, to.1);
+        let Some(entry) = self.take_entry(from.0, from.1) else { return Ok(false) };
+        let id = entry.id;
+        self.space(to.0).slots.insert(to.1.clone(), Slot::Present(entry));
+        self.change(to.0, to.1, |_, _| ());
+        if let Some(change) = self.changes.keys.get_mut(&id) {
+            change.renamed = true;
+            (change.db, change.key) = (to.0, to.1.clone());
+        }
+        Ok(true)
+    }
+
+    /// Removes all keys of one database.
+    pub fn flush_db(&mut self, db: Db) {
+        self.close_changes();
+        self.steps.push(Step::FlushDb(db));
+        self.mutations += 1;
+        let space = self.space(db);
+        space.slots.clear();
+        space.whole = true;
+    }
+
+    /// Removes all keys.
+    pub fn flush_all(&mut self) {
+        self.close_changes();
+        self.steps.push(Step::FlushAll);
+        self.mutations += 1;
+        self.dbs.clear();
+        self.new_dbs_whole = true;
+    }
+
+    /// Swaps two databases.
+    pub fn swap_db(&mut self, a: Db, b: Db) {
+        if a == b {
+            return;
+        }
+        self.close_changes();
+        self.steps.push(Step::SwapDb(a, b));
+        self.mutations += 1;
+        let whole = self.new_dbs_whole;
+        let fresh = || DbSpace { whole, ..DbSpace::default() };
+        let (space_a, space_b) =
+            (self.dbs.remove(&a).unwrap_or_else(fresh), self.dbs.remove(&b).unwrap_or_else(fresh));
+        self.dbs.insert(a, space_b);
+        self.dbs.insert(b, space_a);
+    }
+
+    /// Records a step that concerns no key.
+    pub fn push_step(&mut self, step: Step) {
+        self.close_changes();
+        self.steps.push(step);
+        self.mutations += 1;
+    }
+
+    /// The delta since the last call, and the number under which [`Keyspace::committed`] is told.
+    pub fn take_delta(&mut self) -> (Delta, u64) {
+        self.close_changes();
+        self.tick += 1;
+        (Delta { steps: std::mem::take(&mut self.steps) }, self.seq - 1)
+    }
+
+    fn close_changes(&mut self) {
+        if !self.changes.is_empty() {
+            self.steps.push(Step::Changes(std::mem::take(&mut self.changes)));
+        }
+        self.seq += 1;
+    }
+
+    fn space(&mut self, db: Db) -> &mut DbSpace {
+        let whole = self.new_dbs_whole;
+        self.dbs.entry(db).or_insert_with(|| DbSpace { whole, ..DbSpace::default() })
+    }
+
+    /// Makes sure that a key of type `kind` is there, creating an empty complete one.
+    /// The caller puts something into it.
+    fn ensure(&mut self, db: Db, key: &Bytes, kind: Kind, part: impl FnOnce() -> Part) -> Answer<()> {
+        if self.typed(db, key, kind, part)?.is_some() {
+            return Ok(());
+        }
+        let value = match kind {
+            Kind::String => Value::String(Some(Bytes::new())),
+            Kind::List => Value::List(List::default()),
+            Kind::Set => Value::Set(Members::new()),
+            Kind::ZSet => Value::ZSet(ZSet::new()),
+            Kind::Hash => Value::Hash(Members::new()),
+            Kind::Stream => Value::Stream(Box::<Stream>::default()),
+            Kind::Opaque => Value::Opaque(Some(Bytes::new())),
+        };
+        self.grown += key.len() + 128;
+        self.insert(db, key, value, None);
+        Ok(())
+    }
+
+    fn insert(&mut self, db: Db, key: &Bytes, value: Value, expires_at_ms: Option<i64>) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let (born, used) = (self.seq, self.tick);
+        let entry = Entry { id, value, expires_at_ms, version: 0, born, touched: born, used };
+        self.space(db).slots.insert(key.clone(), Slot::Present(Box::new(entry)));
+    }
+
+    /// Changes the value of a key that is there, records it in the delta, and removes the key when
+    /// nothing is left of it.
+    fn change<R>(&mut self, db: Db, key: &Bytes, f: impl FnOnce(&mut Value, &mut Rows) -> R) -> Option<R> {
+        self.mutations += 1;
+        let seq = self.seq;
+        let space = self.dbs.get_mut(&db)?;
+        let Some(Slot::Present(entry)) = space.slots.get_mut(key) else { return None };
+        let change = self.changes.keys.entry(entry.id).or_insert_with(|| {
+            entry.version += 1;
+            KeyChange {
+                db,
+                key: key.clone(),
+                kind: entry.value.kind(),
+                expires_at_ms: None,
+                len: 0,
+                version: entry.version,
+                created: entry.born == seq,
+                renamed: false,
+                rows: Rows::none(entry.value.kind()),
+            }
+        });
+        let result = f(&mut entry.value, &mut change.rows);
+        change.len = entry.value.len();
+        change.expires_at_ms = entry.expires_at_ms;
+        entry.touched = seq;
+        if entry.value.is_empty() && entry.value.kind() != Kind::Stream {
+            self.drop_key(db, key);
+        }
+        Some(result)
+    }
+
+    /// Takes the entry out of memory and remembers that the key is absent.
+    fn take_entry(&mut self, db: Db, key: &Bytes) -> Option<Box<Entry>> {
+        let used = self.tick;
+        let space = self.dbs.get_mut(&db)?;
+        let slot = space.slots.get_mut(key)?;
+        if matches!(slot, Slot::Absent { .. }) {
+            return None;
+        }
+        let slot = std::mem::replace(slot, Slot::Absent { used });
+        if space.whole {
+            space.slots.remove(key);
+        }
+        match slot {
+            Slot::Present(entry) => Some(entry),
+            Slot::Absent { .. } => None,
+        }
+    }
+
+    /// Takes a key away, whatever it is.
+    fn drop_key(&mut self, db: Db, key: &Bytes) {
+        let Some(entry) = self.take_entry(db, key) else { return };
+        self.mutations += 1;
+        self.changes.keys.remove(&entry.id);
+        if entry.born != self.seq {
+            self.changes.dropped.insert(entry.id, entry.value.kind());
+        }
+    }
+}
+
+/// Every row of a complete value, for one that PostgreSQL has not seen.
+fn all_rows(value: &Value) -> Rows {
+    match value {
+        Value::String(content) => Rows::String(content.clone()),
+        Value::Opaque(dump) => Rows::Opaque(dump.clone()),
+        Value::List(list) => Rows::List(list.front.iter().map(|(pos, v)| (*pos, Some(v.clone()))).collect()),
+        Value::Set(set) => Rows::Set(set.iter().map(|(member, ())| (member.clone(), Some(()))).collect()),
+        Value::ZSet(zset) => Rows::ZSet(zset.known.iter().map(|(m, score)| (m.clone(), *score)).collect()),
+        Value::Hash(hash) => Rows::Hash(hash.iter().map(|(f, v)| (f.clone(), Some(v.clone()))).collect()),
+        Value::Stream(stream) => Rows::Stream(Box::new(stream::all_rows(stream))),
+    }
+}

@@ -1,0 +1,157 @@
+use bytes::Bytes;
+
+use super::Keyspace;
+use crate::engine::Db;
+use crate::engine::delta::{GroupRow, Rows, StreamRows};
+use crate::engine::stop::{Answer, Part, Stop};
+use crate::engine::value::{EntryFields, Kind, Stream, StreamId, Value};
+
+/// Entries asked for at once when the old end of a long stream is looked at.
+const WINDOW: u64 = 256;
+
+/// A stream and the rows of it that change together.
+pub struct StreamChange<'a> {
+    pub stream: &'a mut Stream,
+    pub rows: &'a mut StreamRows,
+}
+
+impl Keyspace {
+    /// The stream's ids, counters and groups; entries may be missing.
+    pub fn stream(&mut self, db: Db, key: &Bytes) -> Answer<Option<&Stream>> {
+        match self.typed(db, key, Kind::Stream, || Part::Meta)? {
+            Some(Value::Stream(stream)) => Ok(Some(stream)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The complete stream: every entry is in `front`.
+    pub fn stream_all(&mut self, db: Db, key: &Bytes) -> Answer<Option<&Stream>> {
+        match self.typed(db, key, Kind::Stream, || Part::All)? {
+            Some(Value::Stream(stream)) if stream.gap == 0 => Ok(Some(stream)),
+            None => Ok(None),
+            Some(_) => Err(Stop::need(db, key, Part::All)),
+        }
+    }
+
+    /// Makes sure that the `count` oldest entries are in memory.
+    pub fn stream_want_oldest(&mut self, db: Db, key: &Bytes, count: u64) -> Answer<()> {
+        let want = count.max(WINDOW);
+        let part = || Part::Oldest { after: StreamId::default(), count: want };
+        let Some(Value::Stream(stream)) = self.typed(db, key, Kind::Stream, part)? else { return Ok(()) };
+        if stream.gap == 0 || stream.front.len() as u64 >= count {
+            return Ok(());
+        }
+        let after = stream.known_below();
+        Err(Stop::need(db, key, Part::Oldest { after, count: want }))
+    }
+
+    /// Changes a stream, creating an empty one when it is not there. What `f` changes of the entries
+    /// has to be in memory. The stream's own row is recorded afterwards.
+    pub fn stream_change<R>(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        f: impl FnOnce(StreamChange<'_>) -> R,
+    ) -> Answer<Option<R>> {
+        self.ensure(db, key, Kind::Stream, || Part::Meta)?;
+        let mut bytes = 0;
+        let result = self.change(db, key, |value, rows| {
+            let (Value::Stream(stream), Rows::Stream(rows)) = (value, rows) else { return None };
+            let before = rows.entries.len();
+            let result = f(StreamChange { stream: &mut *stream, rows: &mut *rows });
+            bytes = (rows.entries.len() - before) * 128;
+            rows.last_id = stream.last_id;
+            rows.max_deleted_id = stream.max_deleted_id;
+            rows.entries_added = stream.entries_added;
+            Some(result)
+        });
+        self.grown += bytes;
+        Ok(result.flatten())
+    }
+}
+
+impl StreamChange<'_> {
+    /// Adds an entry with an id above all others; the counters are the caller's.
+    pub fn append(&mut self, id: StreamId, fields: EntryFields) {
+        self.rows.entries.insert(id, Some(fields.clone()));
+        let known = if self.stream.gap == 0 { &mut self.stream.front } else { &mut self.stream.back };
+        known.insert(id, fields);
+    }
+
+    /// Removes an entry that is in memory; true when it was there.
+    pub fn remove(&mut self, id: StreamId) -> bool {
+        let there = self.stream.front.remove(&id).or_else(|| self.stream.back.remove(&id)).is_some();
+        if there {
+            self.rows.entries.insert(id, None);
+        }
+        there
+    }
+
+    /// Records a group's own row as it is now, or that it is gone.
+    pub fn group(&mut self, name: &Bytes) {
+        let row = self.stream.groups.get(name);
+        let row = row.map(|group| GroupRow { last_id: group.last_id, entries_read: group.entries_read });
+        if row.is_none() {
+            self.forget_members(name);
+        }
+        self.rows.groups.insert(name.clone(), row);
+    }
+
+    /// Records that a group starts anew, without consumers and pending entries.
+    pub fn group_reset(&mut self, name: &Bytes) {
+        self.forget_members(name);
+        self.rows.reset_groups.push(name.clone());
+        self.group(name);
+    }
+
+    fn forget_members(&mut self, name: &Bytes) {
+        self.rows.consumers.retain(|(group, _), _| group != name);
+        self.rows.pending.retain(|(group, _), _| group != name);
+    }
+
+    /// Records a consumer as it is now.
+    pub fn consumer(&mut self, group: &Bytes, consumer: &Bytes) {
+        let row = self.stream.groups.get(group).and_then(|g| g.consumers.get(consumer)).copied();
+        self.rows.consumers.insert((group.clone(), consumer.clone()), row);
+    }
+
+    /// Records a pending entry as it is now.
+    pub fn pending(&mut self, group: &Bytes, id: StreamId) {
+        let row = self.stream.groups.get(group).and_then(|g| g.pending.get(&id)).cloned();
+        self.rows.pending.insert((group.clone(), id), row);
+    }
+}
+
+impl Stream {
+    /// A stream of `len` entries of which none is loaded.
+    pub fn unloaded(len: u64) -> Stream {
+        Stream { gap: len, ..Stream::default() }
+    }
+
+    /// Entries up to this id are known: they are in `front`, or there are none.
+    pub fn known_below(&self) -> StreamId {
+        self.front.last_key_value().map_or(StreamId::default(), |(id, _)| *id)
+    }
+}
+
+/// Every row of a complete stream.
+pub(super) fn all_rows(stream: &Stream) -> StreamRows {
+    let mut rows = StreamRows {
+        last_id: stream.last_id,
+        max_deleted_id: stream.max_deleted_id,
+        entries_added: stream.entries_added,
+        entries: stream.front.iter().map(|(id, fields)| (*id, Some(fields.clone()))).collect(),
+        ..StreamRows::default()
+    };
+    for (name, group) in &stream.groups {
+        let row = GroupRow { last_id: group.last_id, entries_read: group.entries_read };
+        rows.groups.insert(name.clone(), Some(row));
+        for (consumer, seen) in &group.consumers {
+            rows.consumers.insert((name.clone(), consumer.clone()), Some(*seen));
+        }
+        for (id, pending) in &group.pending {
+            rows.pending.insert((name.clone(), *id), Some(pending.clone()));
+        }
+    }
+    rows
+}

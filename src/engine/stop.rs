@@ -1,0 +1,65 @@
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::Db;
+use super::value::StreamId;
+
+/// Why a command could not answer with a value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stop {
+    /// Something is not in memory: load it and run the command again.
+    /// Raised only before the command has changed anything.
+    NotLoaded(Vec<Need>),
+    /// The command failed, in Redis's words, without the leading dash. It changed nothing.
+    Error(Cow<'static, str>),
+}
+
+/// What a command needs of one key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Need {
+    pub db: Db,
+    pub key: Bytes,
+    pub part: Part,
+}
+
+/// How much of a value. Every part includes what [`Part::Meta`] brings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Whether the key is there, its type, expiry, length; a list's end positions; a stream's last
+    /// ids and groups.
+    Meta,
+    /// These hash fields, set members or sorted set members.
+    Members(Vec<Bytes>),
+    /// `count` list elements from the front, those behind position `after` (`None`: from the head).
+    Front { after: Option<i64>, count: u64 },
+    /// `count` list elements from the back, those before position `before` (`None`: from the tail).
+    Back { before: Option<i64>, count: u64 },
+    /// `count` stream entries with the lowest ids above `after`.
+    Oldest { after: StreamId, count: u64 },
+    /// Everything.
+    All,
+}
+
+pub type Answer<T> = Result<T, Stop>;
+
+impl Stop {
+    pub const WRONG_TYPE: Stop =
+        Stop::error("WRONGTYPE Operation against a key holding the wrong kind of value");
+    pub const SYNTAX: Stop = Stop::error("ERR syntax error");
+    pub const NOT_AN_INTEGER: Stop = Stop::error("ERR value is not an integer or out of range");
+    pub const NOT_A_FLOAT: Stop = Stop::error("ERR value is not a valid float");
+    pub const NO_SUCH_KEY: Stop = Stop::error("ERR no such key");
+
+    pub const fn error(text: &'static str) -> Stop {
+        Stop::Error(Cow::Borrowed(text))
+    }
+
+    pub fn failed(text: impl Into<String>) -> Stop {
+        Stop::Error(Cow::Owned(text.into()))
+    }
+
+    pub fn need(db: Db, key: &Bytes, part: Part) -> Stop {
+        Stop::NotLoaded(vec![Need { db, key: key.clone(), part }])
+    }
+}
