@@ -10,13 +10,43 @@ use super::{Call, Keyspace};
 use crate::resp::Reply;
 
 pub const COMMANDS: &[Command] = &[
-    Command { name: "hset", arity: -4, footprint: Footprint::Members { first: 2, step: 2 }, run: hset },
-    Command { name: "hmset", arity: -4, footprint: Footprint::Members { first: 2, step: 2 }, run: hset },
-    Command { name: "hsetnx", arity: 4, footprint: Footprint::Members { first: 2, step: 2 }, run: hsetnx },
-    Command { name: "hget", arity: 3, footprint: Footprint::Members { first: 2, step: 1 }, run: hget },
-    Command { name: "hdel", arity: -3, footprint: Footprint::Members { first: 2, step: 1 }, run: hdel },
+    Command {
+        name: "hset",
+        arity: -4,
+        footprint: Footprint::Members { first: 2, step: 2 },
+        run: hset,
+    },
+    Command {
+        name: "hmset",
+        arity: -4,
+        footprint: Footprint::Members { first: 2, step: 2 },
+        run: hset,
+    },
+    Command {
+        name: "hsetnx",
+        arity: 4,
+        footprint: Footprint::Members { first: 2, step: 2 },
+        run: hsetnx,
+    },
+    Command {
+        name: "hget",
+        arity: 3,
+        footprint: Footprint::Members { first: 2, step: 1 },
+        run: hget,
+    },
+    Command {
+        name: "hdel",
+        arity: -3,
+        footprint: Footprint::Members { first: 2, step: 1 },
+        run: hdel,
+    },
     Command { name: "hlen", arity: 2, footprint: Footprint::Meta, run: hlen },
-    Command { name: "hincrby", arity: 4, footprint: Footprint::Members { first: 2, step: 2 }, run: hincrby },
+    Command {
+        name: "hincrby",
+        arity: 4,
+        footprint: Footprint::Members { first: 2, step: 2 },
+        run: hincrby,
+    },
 ];
 
 fn hset(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
@@ -68,7 +98,8 @@ fn hincrby(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let by = int(call.arg(3)?)?;
     let old = ks.hash_get(call.db, key, field)?.unwrap_or_else(|| Bytes::from_static(b"0"));
     let old = parse_int(&old).ok_or(Stop::error("ERR hash value is not an integer"))?;
-    let new = old.checked_add(by).ok_or(Stop::error("ERR increment or decrement would overflow"))?;
+    let new =
+        old.checked_add(by).ok_or(Stop::error("ERR increment or decrement would overflow"))?;
     ks.hash_set(call.db, key, field, int_bytes(new))?;
     Ok(Reply::Int(new))
 }

@@ -64,7 +64,9 @@ pub fn execute(keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let before = keyspace.mutations();
     let answer = (command.run)(keyspace, call);
     debug_assert!(
-        !matches!(answer, Err(Stop::NotLoaded(_))) || before == keyspace.mutations() || keyspace.expiry == Expiry::ByClock,
+        !matches!(answer, Err(Stop::NotLoaded(_)))
+            || before == keyspace.mutations()
+            || keyspace.expiry == Expiry::ByClock,
         "{} changed something before it stopped",
         command.name
     );

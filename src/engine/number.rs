@@ -31,7 +31,9 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
     let value: f64 = match body.to_ascii_lowercase().as_str() {
         "inf" | "infinity" => f64::INFINITY,
         lower if lower.starts_with("0x") => return None,
-        lower if lower.starts_with(|c: char| c.is_ascii_digit() || c == '.') => lower.parse().ok()?,
+        lower if lower.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
+            lower.parse().ok()?
+        }
         _ => return None,
     };
     Some(if text.starts_with('-') { -value } else { value })

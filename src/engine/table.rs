@@ -27,9 +27,14 @@ pub enum Footprint {
     /// The key at 1: all of it.
     Whole,
     /// The key at 1 and the members from `first`, every `step` arguments.
-    Members { first: usize, step: usize },
+    Members {
+        first: usize,
+        step: usize,
+    },
     /// Every `step`th argument from 1 is a key: their rows.
-    Keys { step: usize },
+    Keys {
+        step: usize,
+    },
     /// The arguments from 1 are keys: all of them.
     WholeKeys,
 }
@@ -38,7 +43,11 @@ impl Command {
     /// True when a call with `count` arguments, name included, has the right number.
     pub fn takes(&self, count: usize) -> bool {
         let count = count as i64;
-        if self.arity >= 0 { count == i64::from(self.arity) } else { count >= -i64::from(self.arity) }
+        if self.arity >= 0 {
+            count == i64::from(self.arity)
+        } else {
+            count >= -i64::from(self.arity)
+        }
     }
 }
 

@@ -317,8 +317,10 @@ impl Stream {
 
     fn weight(&self) -> usize {
         let entries = self.front.values().chain(self.back.values());
-        let entries: usize = entries.map(|f| f.iter().map(|b| b.len() + 32).sum::<usize>() + 64).sum();
-        let groups: usize = self.groups.values().map(|g| 128 + 96 * (g.pending.len() + g.consumers.len())).sum();
+        let entries: usize =
+            entries.map(|f| f.iter().map(|b| b.len() + 32).sum::<usize>() + 64).sum();
+        let groups: usize =
+            self.groups.values().map(|g| 128 + 96 * (g.pending.len() + g.consumers.len())).sum();
         entries + groups
     }
 }

@@ -10,7 +10,9 @@ impl Keyspace {
     /// One field.
     pub fn hash_get(&mut self, db: Db, key: &Bytes, field: &Bytes) -> Answer<Option<Bytes>> {
         let part = || Part::Members(vec![field.clone()]);
-        let Some(Value::Hash(hash)) = self.typed(db, key, Kind::Hash, part)? else { return Ok(None) };
+        let Some(Value::Hash(hash)) = self.typed(db, key, Kind::Hash, part)? else {
+            return Ok(None);
+        };
         match hash.get(field) {
             Some(value) => Ok(value.cloned()),
             None => Err(Stop::need(db, key, part())),
@@ -30,9 +32,15 @@ impl Keyspace {
             Err(Stop::NotLoaded(_)) => members.cloned().collect(),
             Err(other) => return Err(other),
             Ok(None) => return Ok(()),
-            Ok(Some(Value::Hash(hash))) => members.filter(|m| hash.get(m).is_none()).cloned().collect(),
-            Ok(Some(Value::Set(set))) => members.filter(|m| set.get(m).is_none()).cloned().collect(),
-            Ok(Some(Value::ZSet(zset))) => members.filter(|m| zset.score(m).is_none()).cloned().collect(),
+            Ok(Some(Value::Hash(hash))) => {
+                members.filter(|m| hash.get(m).is_none()).cloned().collect()
+            }
+            Ok(Some(Value::Set(set))) => {
+                members.filter(|m| set.get(m).is_none()).cloned().collect()
+            }
+            Ok(Some(Value::ZSet(zset))) => {
+                members.filter(|m| zset.score(m).is_none()).cloned().collect()
+            }
             Ok(Some(_)) => return Ok(()),
         };
         if missing.is_empty() && self.kind(db, key).is_ok() {

@@ -47,18 +47,26 @@ impl Keyspace {
             End::Front => Part::Front { after: None, count: count.max(WINDOW) },
             End::Back => Part::Back { before: None, count: count.max(WINDOW) },
         };
-        let Some(Value::List(list)) = self.typed(db, key, Kind::List, first)? else { return Ok(()) };
+        let Some(Value::List(list)) = self.typed(db, key, Kind::List, first)? else {
+            return Ok(());
+        };
         if list.gap == 0 {
             return Ok(());
         }
         let (have, part) = match end {
             End::Front => {
                 let after = list.front.back().map_or(list.head.saturating_sub(1), |(pos, _)| *pos);
-                (list.front.len() as u64, Part::Front { after: Some(after), count: count.max(WINDOW) })
+                (
+                    list.front.len() as u64,
+                    Part::Front { after: Some(after), count: count.max(WINDOW) },
+                )
             }
             End::Back => {
                 let before = list.back.front().map_or(list.tail.saturating_add(1), |(pos, _)| *pos);
-                (list.back.len() as u64, Part::Back { before: Some(before), count: count.max(WINDOW) })
+                (
+                    list.back.len() as u64,
+                    Part::Back { before: Some(before), count: count.max(WINDOW) },
+                )
             }
         };
         if have >= count { Ok(()) } else { Err(Stop::need(db, key, part)) }
@@ -107,7 +115,12 @@ impl Keyspace {
     }
 
     /// Keeps the elements of a complete list for which `keep(index)` is true.
-    pub fn list_retain(&mut self, db: Db, key: &Bytes, mut keep: impl FnMut(usize) -> bool) -> Answer<()> {
+    pub fn list_retain(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        mut keep: impl FnMut(usize) -> bool,
+    ) -> Answer<()> {
         if self.list_all(db, key)?.is_none() {
             return Ok(());
         }

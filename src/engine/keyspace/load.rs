@@ -36,12 +36,15 @@ impl Keyspace {
         match (slots.get_mut(&key), found) {
             (None, _) if whole => {}
             (Some(Slot::Absent { .. }), _) | (Some(Slot::Present(_)), None) => {}
-            (Some(Slot::Present(entry)), Some(found)) if entry.id == found.id => fill(entry, found.value),
+            (Some(Slot::Present(entry)), Some(found)) if entry.id == found.id => {
+                fill(entry, found.value)
+            }
             (Some(Slot::Present(_)), Some(_)) => {}
             (None, None) => drop(slots.insert(key, Slot::Absent { used: tick })),
             (None, Some(found)) => {
                 let Found { id, expires_at_ms, version, value } = found;
-                let entry = Entry { id, value, expires_at_ms, version, born: 0, touched: 0, used: tick };
+                let entry =
+                    Entry { id, value, expires_at_ms, version, born: 0, touched: 0, used: tick };
                 slots.insert(key, Slot::Present(Box::new(entry)));
             }
         }
@@ -83,7 +86,8 @@ impl Keyspace {
 
 fn fill(entry: &mut Entry, loaded: Value) {
     match (&mut entry.value, loaded) {
-        (Value::String(known), Value::String(loaded)) | (Value::Opaque(known), Value::Opaque(loaded)) => {
+        (Value::String(known), Value::String(loaded))
+        | (Value::Opaque(known), Value::Opaque(loaded)) => {
             if known.is_none() {
                 *known = loaded;
             }
@@ -119,7 +123,10 @@ fn fill_zset(known: &mut ZSet, loaded: ZSet) {
     }
     if loaded.ordered.is_some() {
         known.known.retain(|_, score| score.is_some());
-        let ordered = known.known.iter().filter_map(|(m, s)| Some((super::super::value::Score((*s)?), m.clone())));
+        let ordered = known
+            .known
+            .iter()
+            .filter_map(|(m, s)| Some((super::super::value::Score((*s)?), m.clone())));
         known.ordered = Some(ordered.collect());
     }
 }

@@ -21,7 +21,10 @@ impl Keyspace {
             ages.push((used, weight));
         }
         // Down to three quarters, so that the next sweep is a quarter of the budget away.
-        let Some(mut excess) = total.checked_sub(max_bytes * 3 / 4).filter(|excess| *excess > 0) else { return 0 };
+        let Some(mut excess) = total.checked_sub(max_bytes * 3 / 4).filter(|excess| *excess > 0)
+        else {
+            return 0;
+        };
         ages.sort_unstable();
         let mut cut = 0;
         for (used, weight) in ages {

@@ -112,10 +112,18 @@ impl Keyspace {
 
     /// The key's entry, `None` when it is known to be absent. `part` is what the need will say when
     /// the key is not in memory at all.
-    fn entry(&mut self, db: Db, key: &Bytes, part: impl FnOnce() -> Part) -> Answer<Option<&mut Entry>> {
+    fn entry(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        part: impl FnOnce() -> Part,
+    ) -> Answer<Option<&mut Entry>> {
         self.expire_if_due(db, key);
         let new_dbs_whole = self.new_dbs_whole;
-        let space = self.dbs.entry(db).or_insert_with(|| DbSpace { whole: new_dbs_whole, ..DbSpace::default() });
+        let space = self
+            .dbs
+            .entry(db)
+            .or_insert_with(|| DbSpace { whole: new_dbs_whole, ..DbSpace::default() });
         match space.slots.get_mut(key) {
             Some(Slot::Present(entry)) => {
                 entry.used = self.tick;
@@ -135,7 +143,8 @@ impl Keyspace {
             return;
         }
         let now = self.now_ms;
-        let due = self.peek(db, key).and_then(|entry| entry.expires_at_ms).is_some_and(|at| at <= now);
+        let due =
+            self.peek(db, key).and_then(|entry| entry.expires_at_ms).is_some_and(|at| at <= now);
         if due {
             self.drop_key(db, key);
         }
@@ -151,9 +160,11 @@ impl Keyspace {
 
     /// All keys in memory, in no order. Complete only when the database is whole.
     pub fn iter(&self, db: Db) -> impl Iterator<Item = (&Bytes, &Entry)> {
-        self.dbs.get(&db).into_iter().flat_map(|space| &space.slots).filter_map(|(key, slot)| match slot {
-            Slot::Present(entry) => Some((key, &**entry)),
-            Slot::Absent { .. } => None,
+        self.dbs.get(&db).into_iter().flat_map(|space| &space.slots).filter_map(|(key, slot)| {
+            match slot {
+                Slot::Present(entry) => Some((key, &**entry)),
+                Slot::Absent { .. } => None,
+            }
         })
     }
 
@@ -226,7 +237,13 @@ impl Keyspace {
     }
 
     /// Replaces whatever is at `key` by a complete value. An empty collection removes the key.
-    pub fn put(&mut self, db: Db, key: &Bytes, value: Value, expires_at_ms: Option<i64>) -> Answer<()> {
+    pub fn put(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        value: Value,
+        expires_at_ms: Option<i64>,
+    ) -> Answer<()> {
         debug_assert!(value.is_complete());
         self.entry(db, key, || Part::Meta)?;
         self.drop_key(db, key);
@@ -324,7 +341,13 @@ impl Keyspace {
 
     /// Makes sure that a key of type `kind` is there, creating an empty complete one.
     /// The caller puts something into it.
-    fn ensure(&mut self, db: Db, key: &Bytes, kind: Kind, part: impl FnOnce() -> Part) -> Answer<()> {
+    fn ensure(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        kind: Kind,
+        part: impl FnOnce() -> Part,
+    ) -> Answer<()> {
         if self.typed(db, key, kind, part)?.is_some() {
             return Ok(());
         }
@@ -352,7 +375,12 @@ impl Keyspace {
 
     /// Changes the value of a key that is there, records it in the delta, and removes the key when
     /// nothing is left of it.
-    fn change<R>(&mut self, db: Db, key: &Bytes, f: impl FnOnce(&mut Value, &mut Rows) -> R) -> Option<R> {
+    fn change<R>(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        f: impl FnOnce(&mut Value, &mut Rows) -> R,
+    ) -> Option<R> {
         self.mutations += 1;
         let seq = self.seq;
         let space = self.dbs.get_mut(&db)?;
@@ -415,10 +443,18 @@ fn all_rows(value: &Value) -> Rows {
     match value {
         Value::String(content) => Rows::String(content.clone()),
         Value::Opaque(dump) => Rows::Opaque(dump.clone()),
-        Value::List(list) => Rows::List(list.front.iter().map(|(pos, v)| (*pos, Some(v.clone()))).collect()),
-        Value::Set(set) => Rows::Set(set.iter().map(|(member, ())| (member.clone(), Some(()))).collect()),
-        Value::ZSet(zset) => Rows::ZSet(zset.known.iter().map(|(m, score)| (m.clone(), *score)).collect()),
-        Value::Hash(hash) => Rows::Hash(hash.iter().map(|(f, v)| (f.clone(), Some(v.clone()))).collect()),
+        Value::List(list) => {
+            Rows::List(list.front.iter().map(|(pos, v)| (*pos, Some(v.clone()))).collect())
+        }
+        Value::Set(set) => {
+            Rows::Set(set.iter().map(|(member, ())| (member.clone(), Some(()))).collect())
+        }
+        Value::ZSet(zset) => {
+            Rows::ZSet(zset.known.iter().map(|(m, score)| (m.clone(), *score)).collect())
+        }
+        Value::Hash(hash) => {
+            Rows::Hash(hash.iter().map(|(f, v)| (f.clone(), Some(v.clone()))).collect())
+        }
         Value::Stream(stream) => Rows::Stream(Box::new(stream::all_rows(stream))),
     }
 }

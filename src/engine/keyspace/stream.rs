@@ -37,7 +37,9 @@ impl Keyspace {
     pub fn stream_want_oldest(&mut self, db: Db, key: &Bytes, count: u64) -> Answer<()> {
         let want = count.max(WINDOW);
         let part = || Part::Oldest { after: StreamId::default(), count: want };
-        let Some(Value::Stream(stream)) = self.typed(db, key, Kind::Stream, part)? else { return Ok(()) };
+        let Some(Value::Stream(stream)) = self.typed(db, key, Kind::Stream, part)? else {
+            return Ok(());
+        };
         if stream.gap == 0 || stream.front.len() as u64 >= count {
             return Ok(());
         }
@@ -74,13 +76,15 @@ impl StreamChange<'_> {
     /// Adds an entry with an id above all others; the counters are the caller's.
     pub fn append(&mut self, id: StreamId, fields: EntryFields) {
         self.rows.entries.insert(id, Some(fields.clone()));
-        let known = if self.stream.gap == 0 { &mut self.stream.front } else { &mut self.stream.back };
+        let known =
+            if self.stream.gap == 0 { &mut self.stream.front } else { &mut self.stream.back };
         known.insert(id, fields);
     }
 
     /// Removes an entry that is in memory; true when it was there.
     pub fn remove(&mut self, id: StreamId) -> bool {
-        let there = self.stream.front.remove(&id).or_else(|| self.stream.back.remove(&id)).is_some();
+        let there =
+            self.stream.front.remove(&id).or_else(|| self.stream.back.remove(&id)).is_some();
         if there {
             self.rows.entries.insert(id, None);
         }
@@ -90,7 +94,8 @@ impl StreamChange<'_> {
     /// Records a group's own row as it is now, or that it is gone.
     pub fn group(&mut self, name: &Bytes) {
         let row = self.stream.groups.get(name);
-        let row = row.map(|group| GroupRow { last_id: group.last_id, entries_read: group.entries_read });
+        let row =
+            row.map(|group| GroupRow { last_id: group.last_id, entries_read: group.entries_read });
         if row.is_none() {
             self.forget_members(name);
         }

@@ -10,7 +10,9 @@ impl Keyspace {
     /// The score of a member.
     pub fn zset_score(&mut self, db: Db, key: &Bytes, member: &Bytes) -> Answer<Option<f64>> {
         let part = || Part::Members(vec![member.clone()]);
-        let Some(Value::ZSet(zset)) = self.typed(db, key, Kind::ZSet, part)? else { return Ok(None) };
+        let Some(Value::ZSet(zset)) = self.typed(db, key, Kind::ZSet, part)? else {
+            return Ok(None);
+        };
         zset.score(member).ok_or_else(|| Stop::need(db, key, part()))
     }
 
@@ -24,7 +26,13 @@ impl Keyspace {
     }
 
     /// Sets a member's score, creating the sorted set; the old score. `score` is not NaN.
-    pub fn zset_set(&mut self, db: Db, key: &Bytes, member: &Bytes, score: f64) -> Answer<Option<f64>> {
+    pub fn zset_set(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        member: &Bytes,
+        score: f64,
+    ) -> Answer<Option<f64>> {
         let old = self.zset_score(db, key, member)?;
         // As in Redis, -0 does not replace 0.
         if old == Some(score) {
