@@ -1,0 +1,5 @@
+//! Integration tests: real Redis, real PostgreSQL, the built binary. One file per subject, one binary
+//! for all (linking is the slow part). The guards and the client come from `tests/support`.
+#![allow(clippy::disallowed_methods, reason = "tests block their own thread only")]
+
+mod harness;
