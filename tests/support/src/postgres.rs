@@ -173,7 +173,8 @@ fn template(bin: &Path, user: Option<&str>) -> PathBuf {
     let number = version.split_whitespace().nth(2).unwrap_or("unknown");
     let base = std::env::temp_dir().join(format!("tandem-pg-{number}-{}", getuid()));
     std::fs::create_dir_all(&base).unwrap_or_else(|e| panic!("{}: {e}", base.display()));
-    let lock = File::create(base.join("lock")).unwrap_or_else(|e| panic!("{}: {e}", base.display()));
+    let lock =
+        File::create(base.join("lock")).unwrap_or_else(|e| panic!("{}: {e}", base.display()));
     let _lock = Flock::lock(lock, FlockArg::LockExclusive)
         .unwrap_or_else(|(_, e)| panic!("lock {}: {e}", base.display()));
     let done = base.join("data");

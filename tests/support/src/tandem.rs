@@ -253,7 +253,11 @@ impl Drop for Tandem {
             eprintln!("{}", tail(&self.recipe.log));
             return;
         }
-        assert!(status.is_none(), "tandem ended by itself ({status:?}):\n{}", tail(&self.recipe.log));
+        assert!(
+            status.is_none(),
+            "tandem ended by itself ({status:?}):\n{}",
+            tail(&self.recipe.log)
+        );
         let lines = self.unexpected_lines();
         assert!(lines.is_empty(), "unexpected in tandem's log:\n{}", lines.join("\n"));
     }
