@@ -1,1 +1,3 @@
-//! Room `mirror`, see docs/design.md.
+//! The mirror: follows Redis's replication stream and brings it to PostgreSQL.
+
+pub mod replica;

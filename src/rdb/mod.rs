@@ -1,1 +1,45 @@
-//! Room `rdb`, see docs/design.md.
+//! The RDB format: a streaming decoder, and the codec of `DUMP` payloads.
+//! Source: `rdb.c` and `rdb.h` of Redis 5 to 7.4 and Valkey 8 (RDB versions up to 12).
+
+mod error;
+mod object;
+pub mod types;
+
+use bytes::Bytes;
+
+pub use error::{RdbError, RdbErrorKind};
+pub use object::{
+    Object, PendingEntry, StreamConsumer, StreamEntry, StreamGroup, StreamId, StreamObject,
+};
+
+/// What an RDB file consists of, in its order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    /// `redis-ver`, `repl-stream-db`, `repl-id`, `repl-offset` and the like.
+    Aux {
+        key: Bytes,
+        value: Bytes,
+    },
+    /// The keys that follow are in this database.
+    SelectDb(u32),
+    /// A hint: how many keys the database has, and how many of them expire.
+    ResizeDb {
+        keys: u64,
+        expires: u64,
+    },
+    /// Source of a function library, as `FUNCTION LOAD` takes it.
+    Function(Bytes),
+    Key {
+        key: Bytes,
+        /// Unix time in ms.
+        expire_at_ms: Option<i64>,
+        value: Object,
+    },
+    /// A module's own data beside the keyspace; skipped.
+    ModuleAux,
+    /// The last item; the checksum was right, or absent.
+    End {
+        /// False when the writer has `rdbchecksum no`, or for versions before 5.
+        checksummed: bool,
+    },
+}

@@ -1,1 +1,10 @@
-//! Room `upstream`, see docs/design.md.
+//! Connections to Redis. The lanes, pinned connections and the replication link are built on these.
+
+mod backoff;
+mod connect;
+mod stream;
+mod tls;
+
+pub use backoff::Backoff;
+pub use connect::{ConnectError, Connector, connect};
+pub use stream::Stream;

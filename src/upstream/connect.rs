@@ -1,0 +1,106 @@
+use std::io;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use super::{Stream, tls};
+use crate::config::{self, ConfigError, RedisAddress, RedisUrl};
+
+/// Why Redis could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(transparent)]
+    Url(#[from] ConfigError),
+    #[error("TLS for Redis: {message}")]
+    Tls { message: String },
+    #[error("cannot connect to Redis at {address}: {source}")]
+    Io { address: String, source: io::Error },
+    #[error("Redis at {address} did not take the connection within {after:?}")]
+    Timeout { address: String, after: Duration },
+}
+
+impl ConnectError {
+    /// True when trying again may help without anybody changing the configuration.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, ConnectError::Io { .. } | ConnectError::Timeout { .. })
+    }
+}
+
+/// Opens connections to the Redis of one `[redis]` section. The certificates are read once, by
+/// [`Connector::new`].
+#[derive(Clone)]
+pub struct Connector {
+    url: RedisUrl,
+    timeout: Duration,
+    tls: Option<TlsConnector>,
+}
+
+impl Connector {
+    pub fn new(redis: &config::Redis) -> Result<Connector, ConnectError> {
+        let url = RedisUrl::parse(&redis.url)?;
+        let tls = match url.address {
+            RedisAddress::Tcp { tls: true, .. } => {
+                Some(TlsConnector::from(tls::client_config(redis)?))
+            }
+            _ => None,
+        };
+        Ok(Connector { url, timeout: Duration::from_millis(redis.connect_timeout_ms), tls })
+    }
+
+    /// Address, user, password and database that connections are meant for; `connect` itself does not log in.
+    pub fn url(&self) -> &RedisUrl {
+        &self.url
+    }
+
+    /// Connects, TLS handshake included, within `redis.connect_timeout_ms`.
+    pub async fn connect(&self) -> Result<Stream, ConnectError> {
+        match tokio::time::timeout(self.timeout, self.open()).await {
+            Ok(result) => result.map_err(|source| self.failed(source)),
+            Err(_) => Err(ConnectError::Timeout { address: self.shown(), after: self.timeout }),
+        }
+    }
+
+    async fn open(&self) -> io::Result<Stream> {
+        match &self.url.address {
+            RedisAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+            RedisAddress::Tcp { host, port, .. } => {
+                let tcp = TcpStream::connect((host.as_str(), *port)).await?;
+                tcp.set_nodelay(true)?;
+                let Some(tls) = &self.tls else { return Ok(Stream::Tcp(tcp)) };
+                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+                Ok(Stream::Tls(Box::new(tls.connect(name, tcp).await?)))
+            }
+        }
+    }
+
+    /// A refused certificate is no matter of waiting.
+    fn failed(&self, source: io::Error) -> ConnectError {
+        let tls = source.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(e @ (rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))) => {
+                ConnectError::Tls { message: format!("{}: {e}", self.shown()) }
+            }
+            _ => ConnectError::Io { address: self.shown(), source },
+        }
+    }
+
+    fn shown(&self) -> String {
+        match &self.url.address {
+            RedisAddress::Tcp { host, port, .. } => format!("{host}:{port}"),
+            RedisAddress::Unix(path) => path.display().to_string(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").field("address", &self.shown()).finish_non_exhaustive()
+    }
+}
+
+/// Opens one connection. Who connects often keeps a [`Connector`], which reads certificates once.
+pub async fn connect(redis: &config::Redis) -> Result<Stream, ConnectError> {
+    Connector::new(redis)?.connect().await
+}
