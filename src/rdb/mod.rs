@@ -16,17 +16,11 @@ pub use object::{
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
     /// `redis-ver`, `repl-stream-db`, `repl-id`, `repl-offset` and the like.
-    Aux {
-        key: Bytes,
-        value: Bytes,
-    },
+    Aux { key: Bytes, value: Bytes },
     /// The keys that follow are in this database.
     SelectDb(u32),
     /// A hint: how many keys the database has, and how many of them expire.
-    ResizeDb {
-        keys: u64,
-        expires: u64,
-    },
+    ResizeDb { keys: u64, expires: u64 },
     /// Source of a function library, as `FUNCTION LOAD` takes it.
     Function(Bytes),
     Key {

@@ -33,12 +33,20 @@ pub struct Command {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A snapshot follows, taken at `offset` of history `replid`.
-    FullResync { replid: String, offset: i64 },
+    FullResync {
+        replid: String,
+        offset: i64,
+    },
     /// One item of the snapshot.
     Rdb(rdb::Item),
     /// The stream goes on behind the offset asked for. `replid` is the one asked for, or the new one after a failover.
-    Continue { replid: String, offset: i64 },
+    Continue {
+        replid: String,
+        offset: i64,
+    },
     Command(Command),
     /// `PING` or `REPLCONF GETACK`: no effect, but the offset moves. Never inside a transaction.
-    KeepAlive { end_offset: i64 },
+    KeepAlive {
+        end_offset: i64,
+    },
 }
