@@ -1,0 +1,100 @@
+//! Real clients through the proxy: ioredis and redis-py as their registries ship them
+//! (`tests/clients/install` puts them below `target/`).
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use support::{Postgres, Redis, Tandem};
+
+/// The directory that `tests/clients/install` fills; None, visibly, where nobody has run it.
+fn installed(what: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = std::env::var_os("TANDEM_TEST_CLIENTS");
+    let dir = dir.map_or_else(|| root.join("target/clients"), PathBuf::from);
+    if dir.join(what).exists() {
+        return Some(dir);
+    }
+    let required = std::env::var_os("TANDEM_TEST_REQUIRE_CLIENTS").is_some();
+    assert!(!required, "{what} is missing: run tests/clients/install");
+    eprintln!("SKIPPED: {what} is missing; run tests/clients/install");
+    None
+}
+
+struct Script(Child);
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        // It has usually ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a client's suite. It asks for faults with lines that start with `@`.
+fn run(command: &mut Command, redis: &mut Redis, tandem: &mut Tandem) {
+    let command = command
+        .env("TANDEM_PORT", tandem.port().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut script = Script(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")));
+    let (mut input, output) = (script.0.stdin.take().unwrap(), script.0.stdout.take().unwrap());
+    let mut passed = 0;
+    for line in BufReader::new(output).lines() {
+        let line = line.unwrap();
+        println!("{line}");
+        passed += usize::from(line.starts_with("ok "));
+        let Some(fault) = line.strip_prefix("@ ") else { continue };
+        match fault {
+            "kill redis" => redis.kill9(),
+            "start redis" => redis.restart(),
+            "restart proxy" => {
+                tandem.kill9();
+                tandem.restart();
+            }
+            other => panic!("unknown fault {other}"),
+        }
+        input.write_all(b"done\n").unwrap();
+    }
+    let status = script.0.wait().unwrap();
+    assert!(status.success() && passed > 0, "the suite failed: {status}");
+}
+
+fn ioredis(mode: &str) {
+    let Some(dir) = installed("node_modules/ioredis") else { return };
+    let (mut redis, postgres) = (Redis::start(), Postgres::start());
+    let mut tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
+        .redis(&redis)
+        .postgres(&postgres)
+        .mode(mode)
+        // The suite kills Redis.
+        .allow("redis")
+        .allow("Redis")
+        .start();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/ioredis.cjs");
+    let mut command = Command::new("node");
+    command.arg(script).env("NODE_PATH", dir.join("node_modules"));
+    run(&mut command, &mut redis, &mut tandem);
+}
+
+fn redis_py(mode: &str) {
+    let Some(dir) = installed("venv/bin/python") else { return };
+    let (mut redis, postgres) = (Redis::start(), Postgres::start());
+    let mut tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
+        .redis(&redis)
+        .postgres(&postgres)
+        .mode(mode)
+        .start();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/redis_py.py");
+    run(Command::new(dir.join("venv/bin/python")).arg(script), &mut redis, &mut tandem);
+}
+
+#[test]
+fn ioredis_redis_only() {
+    ioredis("redis_only");
+}
+
+#[test]
+fn redis_py_redis_only() {
+    redis_py("redis_only");
+}
