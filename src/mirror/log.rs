@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -27,6 +27,14 @@ pub struct Received {
 }
 
 impl Received {
+    /// A command in memory of its own, so that what is kept of it keeps no read buffer alive.
+    pub fn detached(args: &[Bytes], end_offset: i64, at_ms: i64) -> Received {
+        let mut all = BytesMut::with_capacity(args.iter().map(Bytes::len).sum());
+        args.iter().for_each(|arg| all.extend_from_slice(arg));
+        let mut all = all.freeze();
+        Received { args: args.iter().map(|arg| all.split_to(arg.len())).collect(), end_offset, at_ms }
+    }
+
     /// Memory held, roughly, in bytes.
     pub fn weight(&self) -> usize {
         64 + self.args.iter().map(|arg| arg.len() + 32).sum::<usize>()
@@ -165,9 +173,17 @@ impl Log {
     /// PostgreSQL is away: `uncommitted`, which was taken and did not arrive, and everything that
     /// waits in memory goes to disk, so that a restart of this process finds it there. `replid` and
     /// `begin` are the position that PostgreSQL has.
-    pub fn spill(&self, replid: &Arc<str>, begin: i64, uncommitted: Vec<Received>) -> Result<(), SpoolError> {
+    /// `taken` was taken too, and comes before what waits.
+    pub fn spill(
+        &self,
+        replid: &Arc<str>,
+        begin: i64,
+        uncommitted: Vec<Received>,
+        taken: VecDeque<Entry>,
+    ) -> Result<(), SpoolError> {
         let mut inner = self.inner.lock();
-        let memory = std::mem::take(&mut inner.memory);
+        let mut memory = taken;
+        memory.append(&mut inner.memory);
         if memory.iter().any(|entry| matches!(entry, Entry::Snapshot(_))) {
             // The snapshot supersedes what did not arrive.
             inner.memory = memory;

@@ -2,9 +2,11 @@
 
 mod backoff;
 mod connect;
+mod side;
 mod stream;
 mod tls;
 
 pub use backoff::Backoff;
 pub use connect::{ConnectError, Connector, connect};
+pub use side::{SideError, SidePool};
 pub use stream::Stream;

@@ -1,0 +1,19 @@
+use crate::mirror::spool::SpoolError;
+use crate::store::StoreError;
+use crate::upstream::SideError;
+
+/// Why applying stopped. All of them lead to the same: spool, reconnect, go on from what
+/// PostgreSQL has.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(transparent)]
+    Side(#[from] SideError),
+    #[error("the snapshot was cut off")]
+    SnapshotCut,
+    #[error("a commit task panicked")]
+    Panicked,
+}

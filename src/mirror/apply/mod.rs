@@ -1,0 +1,298 @@
+//! The applier: takes the log, runs it in the engine and commits it to PostgreSQL in batches.
+//!
+//! While one batch is being committed the next one is being run, and grows: that is the group
+//! commit. A batch is never a part of a source transaction, and carries the replication position
+//! that it reaches. When PostgreSQL fails, what is not committed goes back into the log, and the
+//! engine starts again from the position that PostgreSQL has.
+
+mod error;
+mod plan;
+mod reread;
+mod route;
+mod run;
+mod snapshot;
+mod start;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use error::ApplyError;
+use plan::{Batch, Session};
+use reread::Rereads;
+
+use super::Shared;
+use super::log::{Entry, Received};
+use super::snapshot::Snapshot;
+use crate::engine::{Expiry, Keyspace};
+use crate::store::{Commit, Position, Store, StoreError};
+use crate::strategy::Barrier;
+use crate::upstream::SidePool;
+
+/// How often a position is written when nothing but the position has changed.
+const IDLE_POSITION: Duration = Duration::from_secs(1);
+
+/// Unix time in ms.
+pub(super) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+/// A commit under way, and what has to be done again if it fails.
+struct InFlight {
+    task: JoinHandle<Result<(), StoreError>>,
+    received: Vec<Received>,
+    barriers: Vec<Barrier>,
+    position: Position,
+    /// The number of the changes, for the keyspace.
+    seq: u64,
+}
+
+pub struct Applier {
+    shared: Arc<Shared>,
+    store: Arc<Store>,
+    side: SidePool,
+    keyspace: Keyspace,
+    session: Session,
+    rereads: Rereads,
+    /// Replication id of the commands being applied.
+    lineage: Arc<str>,
+    /// What PostgreSQL has; `None` before the first snapshot.
+    position: Option<Position>,
+    /// Offset and database reached by commands without effect, ahead of `position`.
+    reached: i64,
+    position_written: Instant,
+    /// Taken from the log and not looked at yet.
+    taken: VecDeque<Entry>,
+    /// The beginning of a source transaction whose end has not come yet.
+    partial: Batch,
+    /// Run and not yet committed.
+    open: Batch,
+    in_flight: Option<InFlight>,
+    committed_seq: u64,
+}
+
+impl Applier {
+    /// Applies the log until `shutdown`, then commits what has been received.
+    pub async fn run(&mut self, shutdown: &CancellationToken) {
+        loop {
+            let result = tokio::select! {
+                result = self.step() => result,
+                () = shutdown.cancelled() => break,
+            };
+            if let Err(error) = result {
+                tokio::select! {
+                    () = self.recover(error) => {}
+                    () = shutdown.cancelled() => return,
+                }
+            }
+        }
+        if let Err(error) = self.drain().await {
+            tracing::warn!(%error, "the last changes wait in the spool");
+            self.spill();
+        }
+    }
+
+    /// Commits everything that has been received.
+    async fn drain(&mut self) -> Result<(), ApplyError> {
+        while self.take_some().await? {}
+        self.settle().await?;
+        self.commit(true).await?;
+        self.settle().await
+    }
+
+    async fn step(&mut self) -> Result<(), ApplyError> {
+        let took = self.take_some().await?;
+        if self.in_flight.as_ref().is_some_and(|flight| flight.task.is_finished()) {
+            self.settle().await?;
+        }
+        if self.in_flight.is_none() && !self.open.received.is_empty() {
+            self.commit(false).await?;
+        }
+        if took {
+            return Ok(());
+        }
+        let log = Arc::clone(&self.shared.log);
+        match &mut self.in_flight {
+            Some(flight) => {
+                let full = self.open.received.len() >= self.shared.config.mirror.batch_commands
+                    || self.open.bytes >= self.shared.config.mirror.batch_bytes;
+                tokio::select! {
+                    result = &mut flight.task => {
+                        let result = result.map_err(|_| ApplyError::Panicked)?;
+                        return self.landed(result);
+                    }
+                    () = log.appended.notified(), if !full => {}
+                }
+            }
+            None => {
+                tokio::select! {
+                    () = log.appended.notified() => {}
+                    () = tokio::time::sleep(IDLE_POSITION) => self.commit(true).await?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes entries from the log and runs them; false when there is nothing to take now.
+    async fn take_some(&mut self) -> Result<bool, ApplyError> {
+        let mirror = &self.shared.config.mirror;
+        let (max_count, max_bytes) = (mirror.batch_commands, mirror.batch_bytes);
+        if self.open.received.len() >= max_count || self.open.bytes >= max_bytes {
+            return Ok(false);
+        }
+        if self.taken.is_empty() {
+            let mut entries = Vec::new();
+            self.shared.log.take(max_count, max_bytes, &mut entries)?;
+            self.taken.extend(entries);
+        }
+        if self.taken.is_empty() {
+            return Ok(false);
+        }
+        let mut fresh = std::mem::take(&mut self.partial);
+        let mut other = None;
+        while let Some(entry) = self.taken.pop_front() {
+            match entry {
+                Entry::Command(command) if self.is_behind(command.end_offset) => {}
+                Entry::Command(command) => {
+                    self.session.add(&mut fresh, command);
+                    if self.session.at_boundary() && fresh.received.len() >= max_count {
+                        break;
+                    }
+                }
+                entry => {
+                    other = Some(entry);
+                    break;
+                }
+            }
+        }
+        if self.session.at_boundary() {
+            self.run_batch(fresh).await?;
+        } else {
+            self.partial = fresh;
+        }
+        match other {
+            Some(Entry::Lineage(replid)) => self.change_lineage(replid).await?,
+            Some(Entry::Snapshot(snapshot)) => self.take_snapshot(*snapshot).await?,
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// True for commands that PostgreSQL has already: they come again after a restart.
+    fn is_behind(&self, end_offset: i64) -> bool {
+        self.position.as_ref().is_some_and(|position| end_offset <= position.offset)
+    }
+
+    async fn change_lineage(&mut self, replid: Arc<str>) -> Result<(), ApplyError> {
+        if self.lineage == replid {
+            return Ok(());
+        }
+        self.settle().await?;
+        self.commit(true).await?;
+        self.settle().await?;
+        self.lineage = replid;
+        *self.shared.status.mirror.replid.write() = self.lineage.to_string();
+        self.position_written = Instant::now() - IDLE_POSITION;
+        Ok(())
+    }
+
+    /// Starts to commit what was run. Nothing may be in flight. Without changes only barriers are
+    /// released; the position is then written now and then, or when `force` is set.
+    async fn commit(&mut self, force: bool) -> Result<(), ApplyError> {
+        let open = std::mem::take(&mut self.open);
+        let (delta, seq) = self.keyspace.take_delta();
+        let (rereads_added, rereads_done) = self.rereads.take_changes();
+        let reached = if open.received.is_empty() { self.reached } else { open.end_offset };
+        self.reached = self.reached.max(reached);
+        let Some(durable) = &self.position else { return Ok(()) };
+        let position =
+            Position { replid: self.lineage.to_string(), offset: self.reached, db: self.session.db };
+        let only_position = delta.is_empty() && rereads_added.is_empty() && rereads_done.is_empty();
+        let moved = *durable != position;
+        if only_position && !(moved && (force || self.position_written.elapsed() >= IDLE_POSITION)) {
+            self.shared.gate.commit(&open.barriers);
+            self.applied(self.reached, None);
+            return Ok(());
+        }
+        self.position_written = Instant::now();
+        let commit = Commit { delta, position: Some(position.clone()), rereads_added, rereads_done };
+        let store = Arc::clone(&self.store);
+        let task = tokio::spawn(async move { store.persist(&commit).await });
+        self.shared.set_oldest(open.oldest_at_ms());
+        let Batch { received, barriers, .. } = open;
+        self.in_flight = Some(InFlight { task, received, barriers, position, seq });
+        self.keyspace.sweep(self.shared.config.mirror.cache_bytes, self.committed_seq);
+        Ok(())
+    }
+
+    /// Waits for the commit under way.
+    async fn settle(&mut self) -> Result<(), ApplyError> {
+        let Some(flight) = &mut self.in_flight else { return Ok(()) };
+        let result = (&mut flight.task).await.map_err(|_| ApplyError::Panicked)?;
+        self.landed(result)
+    }
+
+    /// The commit under way has ended.
+    fn landed(&mut self, result: Result<(), StoreError>) -> Result<(), ApplyError> {
+        result?;
+        let Some(flight) = self.in_flight.take() else { return Ok(()) };
+        self.committed_seq = flight.seq;
+        let mirror = &self.shared.status.mirror;
+        mirror.commits.fetch_add(1, Ordering::Relaxed);
+        mirror.effects.fetch_add(flight.received.len() as u64, Ordering::Relaxed);
+        self.shared.log.committed(flight.position.offset)?;
+        self.shared.gate.commit(&flight.barriers);
+        let offset = flight.position.offset;
+        self.shared.set_stored(Some(flight.position.clone()));
+        self.position = Some(flight.position);
+        let next = self.open.oldest_at_ms().or_else(|| self.shared.log.oldest_at_ms());
+        self.applied(offset, next);
+        Ok(())
+    }
+
+    fn applied(&self, offset: i64, oldest_at_ms: Option<i64>) {
+        self.shared.status.mirror.applied.store(offset, Ordering::Relaxed);
+        self.shared.set_oldest(oldest_at_ms.or_else(|| self.shared.log.oldest_at_ms()));
+    }
+
+    /// Puts everything that is not committed back into the log, on disk.
+    fn spill(&mut self) {
+        let mut uncommitted = Vec::new();
+        if let Some(flight) = self.in_flight.take() {
+            flight.task.abort();
+            uncommitted.extend(flight.received);
+        }
+        for batch in [&mut self.open, &mut self.partial] {
+            uncommitted.append(&mut std::mem::take(batch).received);
+        }
+        let mut rest = VecDeque::new();
+        for entry in std::mem::take(&mut self.taken) {
+            match entry {
+                Entry::Command(command) if rest.is_empty() => uncommitted.push(command),
+                other => rest.push_back(other),
+            }
+        }
+        let begin = self.position.as_ref().map_or(0, |position| position.offset);
+        if let Err(error) = self.shared.log.spill(&self.lineage, begin, uncommitted, rest) {
+            self.shared.lose_log(&error);
+        }
+    }
+
+    async fn take_snapshot(&mut self, snapshot: Snapshot) -> Result<(), ApplyError> {
+        // What was run before is superseded by the snapshot.
+        self.settle().await?;
+        self.open = Batch::default();
+        self.partial = Batch::default();
+        snapshot::load(self, snapshot).await
+    }
+
+    /// A keyspace that knows nothing yet of what PostgreSQL has.
+    fn fresh_keyspace(next_id: i64, empty: bool) -> Keyspace {
+        Keyspace::new(next_id, empty, Expiry::ByLog, next_id.unsigned_abs())
+    }
+}

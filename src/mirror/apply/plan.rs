@@ -1,0 +1,145 @@
+//! From entries of the log to batches that may be committed as one: what is a command, what is
+//! control, and where a batch may end.
+
+use crate::engine::Db;
+use crate::mirror::log::Received;
+use crate::strategy::Barrier;
+
+/// What is to be done for one command of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Run command `index` of the batch in this database.
+    Command { db: Db, index: usize },
+    /// Here is the place of the re-read with this number.
+    Reread(u64),
+}
+
+/// Commands that are committed together; never a part of a source transaction.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub received: Vec<Received>,
+    pub work: Vec<Work>,
+    pub barriers: Vec<Barrier>,
+    /// Replication offset and selected database behind the last command.
+    pub end_offset: i64,
+    pub end_db: Db,
+    pub bytes: usize,
+}
+
+impl Batch {
+    /// When its oldest command was received, Unix time in ms.
+    pub fn oldest_at_ms(&self) -> Option<i64> {
+        self.received.first().map(|received| received.at_ms)
+    }
+}
+
+/// The state of the stream between two commands.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub db: Db,
+    in_transaction: bool,
+    channel: String,
+}
+
+/// Commands of the stream that change no key themselves.
+#[derive(Clone, Copy, Debug)]
+enum Control {
+    Select,
+    Multi,
+    Exec,
+    Publish,
+    /// No effect on the data.
+    Nothing,
+}
+
+const CONTROL: &[(&[u8], Control)] = &[
+    (b"SELECT", Control::Select),
+    (b"MULTI", Control::Multi),
+    (b"EXEC", Control::Exec),
+    (b"PUBLISH", Control::Publish),
+    (b"SPUBLISH", Control::Nothing),
+    (b"PING", Control::Nothing),
+    (b"REPLCONF", Control::Nothing),
+    (b"SCRIPT", Control::Nothing),
+];
+
+impl Session {
+    /// `channel` is the one that this proxy's barriers are published on.
+    pub fn new(db: Db, channel: &str) -> Session {
+        Session { db, in_transaction: false, channel: channel.to_owned() }
+    }
+
+    /// True where a batch may end.
+    pub fn at_boundary(&self) -> bool {
+        !self.in_transaction
+    }
+
+    /// Adds a command to the batch.
+    pub fn add(&mut self, batch: &mut Batch, received: Received) {
+        batch.bytes += received.weight();
+        batch.end_offset = received.end_offset;
+        self.sort(batch, &received);
+        batch.end_db = self.db;
+        batch.received.push(received);
+    }
+
+    fn sort(&mut self, batch: &mut Batch, received: &Received) {
+        let Some(name) = received.args.first() else { return };
+        let control = CONTROL.iter().find(|(control, _)| name.eq_ignore_ascii_case(control));
+        let arg = |index: usize| received.args.get(index).map(|arg| &arg[..]).unwrap_or_default();
+        match control.map(|(_, control)| *control) {
+            None => batch.work.push(Work::Command { db: self.db, index: batch.received.len() }),
+            Some(Control::Select) => {
+                self.db = std::str::from_utf8(arg(1)).ok().and_then(|db| db.parse().ok()).unwrap_or(self.db);
+            }
+            Some(Control::Multi) => self.in_transaction = true,
+            Some(Control::Exec) => self.in_transaction = false,
+            Some(Control::Publish) if arg(1) == self.channel.as_bytes() => match marker(arg(2)) {
+                Some(number) => batch.work.push(Work::Reread(number)),
+                None => batch.barriers.extend(Barrier::parse(arg(2))),
+            },
+            Some(Control::Publish | Control::Nothing) => {}
+        }
+    }
+}
+
+/// The message that marks the place of a re-read in the stream.
+pub fn marker_message(number: u64) -> String {
+    format!("reread.{number}")
+}
+
+fn marker(message: &[u8]) -> Option<u64> {
+    std::str::from_utf8(message).ok()?.strip_prefix("reread.")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_batch_ends_only_between_transactions() {
+        let mut session = Session::new(0, "__tandem:a");
+        let mut batch = Batch::default();
+        let lines = [
+            ("SELECT 3", true),
+            ("SET a 1", true),
+            ("MULTI", false),
+            ("SET b 2", false),
+            ("PUBLISH __tandem:a 7.9", false),
+            ("EXEC", true),
+            ("PUBLISH __tandem:a reread.4", true),
+            ("PUBLISH __tandem:other 1.1", true),
+        ];
+        for (n, (line, boundary)) in lines.into_iter().enumerate() {
+            let args = line.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
+            session.add(&mut batch, Received { args, end_offset: n as i64, at_ms: 0 });
+            assert_eq!(session.at_boundary(), boundary, "{line}");
+        }
+        let expected =
+            [Work::Command { db: 3, index: 1 }, Work::Command { db: 3, index: 3 }, Work::Reread(4)];
+        assert_eq!(batch.work, expected);
+        assert_eq!(batch.barriers, [Barrier { source: 7, number: 9 }]);
+        assert_eq!((batch.end_offset, batch.end_db), (7, 3));
+    }
+}

@@ -1,0 +1,144 @@
+//! Runs batches in the engine, loading what they need.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::plan::{Batch, Work};
+use super::route::{Route, route};
+use super::{Applier, ApplyError};
+use crate::commands;
+use crate::engine::delta::Step;
+use crate::engine::{self, Call, Db, Need, Stop};
+use crate::resp::Protocol;
+
+/// A command may stop for a need this many times; every load brings what was asked for, so only a
+/// defect gets here.
+const MAX_LOADS: usize = 64;
+
+impl Applier {
+    /// Runs a batch and adds it to the open one.
+    pub(super) async fn run_batch(&mut self, batch: Batch) -> Result<(), ApplyError> {
+        self.load_ahead(&batch).await?;
+        for work in &batch.work {
+            match *work {
+                Work::Command { db, index } => {
+                    self.run_command(db, &batch.received[index].args).await?;
+                }
+                Work::Reread(number) => self.take_reread(number).await?,
+            }
+        }
+        let Batch { received, work: _, barriers, end_offset, end_db, bytes } = batch;
+        if !received.is_empty() {
+            (self.open.end_offset, self.open.end_db) = (end_offset, end_db);
+        }
+        self.open.received.extend(received);
+        self.open.barriers.extend(barriers);
+        self.open.bytes += bytes;
+        Ok(())
+    }
+
+    /// Loads what the batch will probably need in one round trip.
+    async fn load_ahead(&mut self, batch: &Batch) -> Result<(), ApplyError> {
+        let mut needs: Vec<Need> = Vec::new();
+        let mut missing: hashbrown::HashSet<Need> = hashbrown::HashSet::new();
+        for work in &batch.work {
+            let Work::Command { db, index } = *work else { continue };
+            needs.clear();
+            engine::needs(db, &batch.received[index].args, &mut needs);
+            let families = &self.shared.families;
+            missing.extend(
+                needs.iter().filter(|need| families.mirrors(&need.key)).filter_map(|n| self.keyspace.lacks(n)),
+            );
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.load(&missing.into_iter().collect::<Vec<_>>()).await
+    }
+
+    /// Loads from PostgreSQL. A load never overtakes a commit.
+    async fn load(&mut self, needs: &[Need]) -> Result<(), ApplyError> {
+        self.settle().await?;
+        for loaded in self.store.load(needs).await? {
+            self.keyspace.load(loaded);
+        }
+        Ok(())
+    }
+
+    async fn run_command(&mut self, db: Db, args: &[Bytes]) -> Result<(), ApplyError> {
+        let families = &self.shared.families;
+        if families.mirrors_everything() && self.rereads.is_idle() {
+            return self.execute(db, args).await;
+        }
+        let keys = commands::keys(args);
+        match route(args, &keys, db, families, &self.rereads) {
+            Route::Run => self.execute(db, args).await,
+            Route::Skip => Ok(()),
+            Route::RunWith(args) => self.execute(db, &args).await,
+            Route::Reread(keys) => {
+                keys.iter().for_each(|key| self.rereads.start(db, key));
+                Ok(())
+            }
+        }
+    }
+
+    async fn execute(&mut self, db: Db, args: &[Bytes]) -> Result<(), ApplyError> {
+        for _ in 0..MAX_LOADS {
+            let call = Call { db, protocol: Protocol::Resp2, args, from_log: true };
+            match engine::execute(&mut self.keyspace, &call) {
+                Ok(_) => return Ok(()),
+                Err(Stop::NotLoaded(needs)) => self.load(&needs).await?,
+                Err(Stop::Error(error)) => return self.not_understood(db, args, &error).await,
+            }
+        }
+        self.not_understood(db, args, "it asks for more and more").await
+    }
+
+    /// The engine does not know the command, or sees another state than Redis did: the keys are
+    /// read again from Redis.
+    async fn not_understood(&mut self, db: Db, args: &[Bytes], why: &str) -> Result<(), ApplyError> {
+        let mirror = &self.shared.status.mirror;
+        mirror.unknown_commands.fetch_add(1, Ordering::Relaxed);
+        let command = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
+        let mut keys: Vec<Bytes> = commands::keys(args).into_iter().cloned().collect();
+        if keys.is_empty() {
+            keys = self.rereads.keys_of(args).await;
+        }
+        tracing::warn!(
+            command,
+            why,
+            keys = keys.len(),
+            "a command of the stream is not understood; its keys are read again from Redis"
+        );
+        for key in keys {
+            if self.shared.families.mirrors(&key) {
+                mirror.rereads.fetch_add(1, Ordering::Relaxed);
+                self.rereads.start(db, &key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of a re-read has come by.
+    async fn take_reread(&mut self, number: u64) -> Result<(), ApplyError> {
+        let Some((db, key, state)) = self.rereads.arrived(number).await else { return Ok(()) };
+        let need = Need { db, key: key.clone(), part: engine::Part::Meta };
+        if let Some(need) = self.keyspace.lacks(&need) {
+            self.load(&[need]).await?;
+        }
+        let result = match state {
+            None => self.keyspace.remove(db, &key).map(|_| ()),
+            Some((object, expires_at_ms)) => {
+                self.keyspace.put(db, &key, engine::Value::from(object), expires_at_ms)
+            }
+        };
+        debug_assert!(result.is_ok(), "what the change needs was loaded");
+        Ok(())
+    }
+
+    /// Records a function library that a snapshot carries.
+    pub(super) fn put_function(&mut self, name: Bytes, source: Bytes) {
+        self.keyspace.push_step(Step::Function(name, Some(source)));
+    }
+}

@@ -1,0 +1,186 @@
+//! The link: one replication connection after the other, from where the log ends.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bb8_redis::redis;
+use tokio::sync::mpsc;
+
+use super::apply::now_ms;
+use super::log::Received;
+use super::replica::{Event, Replica, ReplicaError, Resume};
+use super::snapshot::{Lineage, Snapshot};
+use super::spool::SpoolError;
+use super::{Shared, info};
+use crate::rdb;
+use crate::store::Position;
+use crate::upstream::{Backoff, SidePool};
+
+/// Commands handed to the log at once.
+const CHUNK: usize = 4096;
+/// Items of a snapshot between link and applier.
+const SNAPSHOT_ITEMS: usize = 4096;
+
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("the snapshot could not be taken over")]
+    SnapshotRefused,
+    #[error("attaching anew")]
+    Relink,
+}
+
+/// Keeps a link until it is dropped. Never gives up: what is wrong with Redis or with the
+/// configuration is said in the log and in the status, and tried again.
+pub async fn keep(shared: Arc<Shared>, side: SidePool) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+    let mut said = String::new();
+    loop {
+        if shared.log.end().is_none() {
+            // Without a stretch in the spool only PostgreSQL knows where to go on.
+            let mut ready = shared.ready.subscribe();
+            if ready.wait_for(|ready| *ready).await.is_err() {
+                return;
+            }
+        }
+        let mut up = false;
+        let error = tokio::select! {
+            result = follow(&shared, &side, &mut up) => match result { Err(error) => error, Ok(never) => match never {} },
+            () = shared.relink.notified() => LinkError::Relink,
+        };
+        let text = error.to_string();
+        shared.set_link(false, &text);
+        if up {
+            backoff.reset();
+            said.clear();
+        }
+        if said != text {
+            tracing::warn!(error = %text, "the replication link to Redis is down");
+            said = text;
+        }
+        if let LinkError::Spool(error) = &error {
+            shared.lose_log(error);
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+async fn follow(
+    shared: &Arc<Shared>,
+    side: &SidePool,
+    up: &mut bool,
+) -> Result<std::convert::Infallible, LinkError> {
+    let end = shared.log.end();
+    let resume = end.map(|(replid, offset)| Resume { replid: replid.to_string(), offset });
+    let mut replica = Replica::connect(&shared.config.redis, resume).await?;
+    let mirror = &shared.status.mirror;
+    loop {
+        match replica.next().await? {
+            Event::Continue { replid, offset } => {
+                shared.log.rename(&replid);
+                *mirror.replid.write() = replid;
+                mirror.received.store(offset, Ordering::Relaxed);
+                mirror.partial_syncs.fetch_add(1, Ordering::Relaxed);
+                shared.set_link(true, "");
+                *up = true;
+            }
+            Event::FullResync { replid, offset } => {
+                mirror.full_syncs.fetch_add(1, Ordering::Relaxed);
+                shared.set_syncing(true);
+                let result = transfer(shared, side, &mut replica, &replid, offset).await;
+                if result.is_err() {
+                    shared.set_syncing(false);
+                }
+                result?;
+                shared.set_link(true, "");
+                *up = true;
+            }
+            event => {
+                let mut chunk = Vec::new();
+                let mut next = Some(event);
+                while let Some(event) = next {
+                    chunk.extend(received(event));
+                    next = if chunk.len() < CHUNK { replica.try_next()? } else { None };
+                }
+                if let Some(last) = chunk.last() {
+                    mirror.received.store(last.end_offset, Ordering::Relaxed);
+                    replica.set_applied(mirror.applied.load(Ordering::Relaxed));
+                    shared.log.push(chunk)?;
+                    // The applier runs on this thread too: a busy stream must not starve it.
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+}
+
+fn received(event: Event) -> Option<Received> {
+    match event {
+        Event::Command(command) => Some(Received::detached(&command.args, command.end_offset, now_ms())),
+        Event::KeepAlive { end_offset } => Some(Received::detached(&[], end_offset, now_ms())),
+        _ => None,
+    }
+}
+
+/// Hands a snapshot over to the applier, item by item.
+async fn transfer(
+    shared: &Arc<Shared>,
+    side: &SidePool,
+    replica: &mut Replica,
+    replid: &str,
+    offset: i64,
+) -> Result<(), LinkError> {
+    // A snapshot cannot be taken over while PostgreSQL is away.
+    let mut ready = shared.ready.subscribe();
+    if ready.wait_for(|ready| *ready).await.is_err() {
+        return Err(LinkError::SnapshotRefused);
+    }
+    let lineage = lineage(shared.stored(), side, replid, offset).await;
+    tracing::info!(replid, offset, ?lineage, "full resync: Redis sends a snapshot; writes are acknowledged by Redis meanwhile");
+    let (sender, items) = mpsc::channel(SNAPSHOT_ITEMS);
+    let (done, mut outcome) = tokio::sync::oneshot::channel();
+    let snapshot = Snapshot { replid: replid.to_owned(), offset, lineage, items, done };
+    *shared.status.mirror.replid.write() = replid.to_owned();
+    shared.status.mirror.received.store(offset, Ordering::Relaxed);
+    shared.log.push_snapshot(snapshot)?;
+    loop {
+        match replica.next().await? {
+            Event::Rdb(item) => {
+                let end = matches!(item, rdb::Item::End { .. });
+                sender.send(item).await.map_err(|_| LinkError::SnapshotRefused)?;
+                if end {
+                    break;
+                }
+            }
+            _ => return Err(LinkError::SnapshotRefused),
+        }
+    }
+    drop(sender);
+    // From here on the stream is received while the applier finishes; should that fail, it asks
+    // for a new link.
+    if let Ok(false) = outcome.try_recv() {
+        return Err(LinkError::SnapshotRefused);
+    }
+    Ok(())
+}
+
+/// Whether the snapshot is at or past the stored position in the same history.
+async fn lineage(stored: Option<Position>, side: &SidePool, replid: &str, offset: i64) -> Lineage {
+    let Some(stored) = stored else { return Lineage::First };
+    if stored.replid == replid {
+        return if offset >= stored.offset { Lineage::Ahead } else { Lineage::Foreign };
+    }
+    // After a restart or a failover the history goes on under a new id from a second one.
+    let Ok(mut connection) = side.get().await else { return Lineage::Foreign };
+    let mut ask = redis::cmd("INFO");
+    ask.arg("replication");
+    let Ok(text) = ask.query_async::<String>(&mut *connection).await else { return Lineage::Foreign };
+    let second = info::field(&text, "master_replid2");
+    let covered = info::field(&text, "second_repl_offset").and_then(|offset| offset.parse::<i64>().ok());
+    let same = second == Some(stored.replid.as_str()) && covered.is_some_and(|upto| stored.offset < upto);
+    if same { Lineage::Ahead } else { Lineage::Foreign }
+}

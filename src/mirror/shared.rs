@@ -1,0 +1,129 @@
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::log::Log;
+use super::spool::SpoolError;
+use crate::config::Config;
+use crate::store::Position;
+use crate::strategy::{CommitGate, Families, MirrorState, Status};
+
+/// What the parts of the mirror share.
+pub struct Shared {
+    pub config: Arc<Config>,
+    pub families: Families,
+    pub gate: Arc<CommitGate>,
+    pub status: Arc<Status>,
+    pub log: Arc<Log>,
+    /// True once PostgreSQL has told the position to go on from.
+    pub ready: watch::Sender<bool>,
+    /// The position in the log has changed under the link: it has to attach anew.
+    pub relink: Notify,
+    /// Whether the link follows the stream, and if not, why.
+    link: Mutex<(bool, String)>,
+    /// A snapshot is being taken over.
+    syncing: AtomicBool,
+    /// Why PostgreSQL is away.
+    outage: Mutex<Option<String>>,
+    /// The position that PostgreSQL has.
+    stored: Mutex<Option<Position>>,
+    /// Receipt of the oldest command that is not committed, Unix time in ms; 0: there is none.
+    oldest_at_ms: AtomicI64,
+}
+
+impl Shared {
+    pub fn new(config: Arc<Config>, gate: Arc<CommitGate>, status: Arc<Status>, log: Log) -> Shared {
+        Shared {
+            families: Families::new(config.family.clone()),
+            config,
+            gate,
+            status,
+            log: Arc::new(log),
+            ready: watch::Sender::new(false),
+            relink: Notify::new(),
+            link: Mutex::new((false, "starting".into())),
+            syncing: AtomicBool::new(false),
+            outage: Mutex::new(None),
+            stored: Mutex::new(None),
+            oldest_at_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// The position that PostgreSQL has; `None`: nothing was ever mirrored.
+    pub fn stored(&self) -> Option<Position> {
+        self.stored.lock().clone()
+    }
+
+    pub fn set_stored(&self, position: Option<Position>) {
+        *self.stored.lock() = position;
+    }
+
+    pub fn set_oldest(&self, at_ms: Option<i64>) {
+        self.oldest_at_ms.store(at_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Receipt of the oldest command that is not committed, Unix time in ms.
+    pub fn oldest_at_ms(&self) -> Option<i64> {
+        let known = Some(self.oldest_at_ms.load(Ordering::Relaxed)).filter(|at| *at > 0);
+        known.or_else(|| self.log.oldest_at_ms())
+    }
+
+    /// PostgreSQL does not take the stream; says so once per outage.
+    pub fn postgres_gone(&self, error: &dyn Display) {
+        let first = {
+            let mut outage = self.outage.lock();
+            outage.replace(error.to_string()).is_none()
+        };
+        self.status.postgres_up.store(false, Ordering::Relaxed);
+        if first {
+            tracing::warn!(%error, "PostgreSQL is away; the replication stream is kept until it is back");
+        }
+        self.refresh();
+    }
+
+    pub fn postgres_back(&self) {
+        self.status.postgres_up.store(true, Ordering::Relaxed);
+        if self.outage.lock().take().is_some() {
+            tracing::info!("PostgreSQL is back and takes the replication stream");
+        }
+        self.refresh();
+    }
+
+    /// The link follows the stream, or does not, and why.
+    pub fn set_link(&self, up: bool, reason: &str) {
+        *self.link.lock() = (up, reason.to_owned());
+        self.status.redis_up.store(up, Ordering::Relaxed);
+        self.refresh();
+    }
+
+    /// A snapshot is being taken over, or not any more.
+    pub fn set_syncing(&self, syncing: bool) {
+        self.syncing.store(syncing, Ordering::Relaxed);
+        self.refresh();
+    }
+
+    fn refresh(&self) {
+        let (link_up, link_reason) = self.link.lock().clone();
+        let outage = self.outage.lock().clone();
+        let (state, reason) = match outage {
+            Some(outage) => (MirrorState::Spooling, outage),
+            None if self.syncing.load(Ordering::Relaxed) => (MirrorState::Syncing, String::new()),
+            None if link_up => (MirrorState::Streaming, String::new()),
+            None => (MirrorState::Connecting, link_reason),
+        };
+        self.status.mirror.set_state(state, reason);
+    }
+
+    /// The stretch that waits cannot be kept: what PostgreSQL misses comes by a full resync.
+    pub fn lose_log(&self, error: &SpoolError) {
+        tracing::error!(%error, "the waiting part of the replication stream is given up; a full resync will follow");
+        let stored = self.stored().map(|position| (position.replid.as_str().into(), position.offset));
+        if let Err(error) = self.log.restart(stored) {
+            tracing::error!(%error, "the spool directory cannot be cleared");
+        }
+        self.relink.notify_one();
+    }
+}

@@ -1,0 +1,91 @@
+//! Connections for the proxy's own questions to Redis (re-reading a key, restoring one, `INFO`),
+//! pooled and apart from the clients' traffic.
+
+use std::time::Duration;
+
+use bb8_redis::redis::aio::MultiplexedConnection;
+use bb8_redis::redis::{self, AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
+
+use super::connect::{ConnectError, Connector};
+use crate::config;
+
+/// How long one answer may take.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, thiserror::Error)]
+pub enum SideError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("Redis: {0}")]
+    Redis(#[from] RedisError),
+    #[error("no connection to Redis became free in time")]
+    Busy,
+}
+
+/// Makes connections the way the rest of the proxy does, TLS included.
+#[derive(Clone)]
+pub struct SideManager {
+    connector: Connector,
+    info: RedisConnectionInfo,
+}
+
+impl SideManager {
+    pub fn new(redis: &config::Redis) -> Result<SideManager, ConnectError> {
+        let connector = Connector::new(redis)?;
+        let url = connector.url();
+        let mut info = RedisConnectionInfo::default();
+        if !url.user.is_empty() {
+            info = info.set_username(&url.user);
+        }
+        if !url.password.is_empty() {
+            info = info.set_password(&url.password);
+        }
+        Ok(SideManager { connector, info: info.set_skip_set_lib_name() })
+    }
+}
+
+impl bb8::ManageConnection for SideManager {
+    type Connection = MultiplexedConnection;
+    type Error = SideError;
+
+    async fn connect(&self) -> Result<MultiplexedConnection, SideError> {
+        let stream = self.connector.connect().await?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&self.info, stream, config).await?;
+        tokio::spawn(driver);
+        Ok(connection)
+    }
+
+    async fn is_valid(&self, connection: &mut MultiplexedConnection) -> Result<(), SideError> {
+        redis::cmd("PING").query_async::<Value>(connection).await?;
+        Ok(())
+    }
+
+    fn has_broken(&self, _: &mut MultiplexedConnection) -> bool {
+        false
+    }
+}
+
+/// A small pool of side connections.
+#[derive(Clone)]
+pub struct SidePool {
+    pool: bb8::Pool<SideManager>,
+}
+
+impl SidePool {
+    /// Connects at first use, so that it can be built while Redis is down.
+    pub fn new(redis: &config::Redis) -> Result<SidePool, ConnectError> {
+        let manager = SideManager::new(redis)?;
+        let timeout = Duration::from_millis(redis.connect_timeout_ms);
+        let pool = bb8::Pool::builder().max_size(4).connection_timeout(timeout).build_unchecked(manager);
+        Ok(SidePool { pool })
+    }
+
+    pub async fn get(&self) -> Result<bb8::PooledConnection<'_, SideManager>, SideError> {
+        self.pool.get().await.map_err(|error| match error {
+            bb8::RunError::User(error) => error,
+            bb8::RunError::TimedOut => SideError::Busy,
+        })
+    }
+}
