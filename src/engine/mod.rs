@@ -13,6 +13,7 @@ pub mod glob;
 mod hashes;
 mod keyspace;
 mod number;
+mod object;
 mod stop;
 mod table;
 pub mod value;
@@ -20,8 +21,10 @@ pub mod value;
 use bytes::Bytes;
 
 pub use keyspace::{End, Entry, Expiry, Found, Keyspace, Loaded, StreamChange};
+pub use object::{opaque, to_object};
 pub use stop::{Answer, Need, Part, Stop};
 pub use table::{Command, Footprint, find, needs};
+pub use value::Value;
 
 use crate::resp::{Protocol, Reply};
 

@@ -8,12 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-/// A stream entry's id: Unix time in ms and a sequence number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId {
-    pub ms: u64,
-    pub seq: u64,
-}
+pub use crate::rdb::StreamId;
 
 /// The type of a value; the discriminant is what PostgreSQL stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -78,7 +78,8 @@ impl SidePool {
     pub fn new(redis: &config::Redis) -> Result<SidePool, ConnectError> {
         let manager = SideManager::new(redis)?;
         let timeout = Duration::from_millis(redis.connect_timeout_ms);
-        let pool = bb8::Pool::builder().max_size(4).connection_timeout(timeout).build_unchecked(manager);
+        let pool =
+            bb8::Pool::builder().max_size(4).connection_timeout(timeout).build_unchecked(manager);
         Ok(SidePool { pool })
     }
 
