@@ -25,6 +25,9 @@ pub enum RdbErrorKind {
     PreReleaseFunction,
     #[error("bad {what}: {problem}")]
     BadEncoding { what: &'static str, problem: &'static str },
+    /// Redis removes a value with its last element, so that none without any is ever saved.
+    #[error("a {0} without elements")]
+    Empty(&'static str),
     #[error("CRC64 is {actual:016x}, the file says {expected:016x}")]
     Checksum { expected: u64, actual: u64 },
     /// For `RESTORE`: `ERR DUMP payload version or checksum are wrong`.

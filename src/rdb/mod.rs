@@ -1,12 +1,24 @@
 //! The RDB format: a streaming decoder, and the codec of `DUMP` payloads.
 //! Source: `rdb.c` and `rdb.h` of Redis 5 to 7.4 and Valkey 8 (RDB versions up to 12).
 
+mod crc64;
+mod cursor;
+mod decoder;
+mod dump;
+mod encode;
 mod error;
+mod lzf;
 mod object;
+mod packed;
+mod shape;
+mod stream;
 pub mod types;
+mod value;
 
 use bytes::Bytes;
 
+pub use decoder::Decoder;
+pub use dump::{decode_dump, encode_dump};
 pub use error::{RdbError, RdbErrorKind};
 pub use object::{
     Object, PendingEntry, StreamConsumer, StreamEntry, StreamGroup, StreamId, StreamObject,
