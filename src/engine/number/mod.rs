@@ -1,6 +1,13 @@
 //! Numbers as Redis reads and writes them.
 
+mod big;
+mod double;
+mod long_double;
+
 use bytes::Bytes;
+
+pub use double::{double_text, parse_float};
+pub use long_double::LongDouble;
 
 use super::stop::{Answer, Stop};
 
@@ -22,21 +29,6 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
 /// As [`parse_int`], with Redis's error.
 pub fn int(text: &[u8]) -> Answer<i64> {
     parse_int(text).ok_or(Stop::NOT_AN_INTEGER)
-}
-
-/// A float as `strtod` reads it when the whole text has to be used; never NaN, no leading space.
-pub fn parse_float(text: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let body = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let value: f64 = match body.to_ascii_lowercase().as_str() {
-        "inf" | "infinity" => f64::INFINITY,
-        lower if lower.starts_with("0x") => return None,
-        lower if lower.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
-            lower.parse().ok()?
-        }
-        _ => return None,
-    };
-    Some(if text.starts_with('-') { -value } else { value })
 }
 
 /// As [`parse_float`], with Redis's error.
