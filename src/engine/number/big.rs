@@ -65,8 +65,7 @@ impl Big {
         let (skip, small) = ((shift / 32) as usize, (shift % 32) as u32);
         let limb = |i: usize| u128::from(self.limbs.get(skip + i).copied().unwrap_or(0));
         let low = limb(0) | limb(1) << 32 | limb(2) << 64 | limb(3) << 96;
-        let top =
-            if small == 0 { low } else { (low >> small) | (limb(4) << (128 - small)) };
+        let top = if small == 0 { low } else { (low >> small) | (limb(4) << (128 - small)) };
         let rest = self.limbs.iter().take(skip).any(|limb| *limb > 0)
             || limb(0) as u32 & ((1u32 << small) - 1) > 0;
         (top, shift, rest)

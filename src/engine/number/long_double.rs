@@ -271,7 +271,8 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_float() {
-        for text in ["", "-", ".", "1e", "0x", "0x1p", "nan", " 1", "1 ", "1e5000", "1e-5000", "1.1.1"]
+        for text in
+            ["", "-", ".", "1e", "0x", "0x1p", "nan", " 1", "1 ", "1e5000", "1e-5000", "1.1.1"]
         {
             assert_eq!(LongDouble::parse(text.as_bytes()), None, "{text}");
         }
