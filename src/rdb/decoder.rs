@@ -124,9 +124,9 @@ impl Decoder {
         self.skipped_empty
     }
 
-    /// Bytes pushed that lie behind the end of the RDB.
-    pub fn into_rest(self) -> Bytes {
-        self.buffer.freeze()
+    /// After [`Item::End`]: the bytes pushed that lie behind the RDB.
+    pub fn take_rest(&mut self) -> BytesMut {
+        if self.is_done() { std::mem::take(&mut self.buffer) } else { BytesMut::new() }
     }
 
     fn advance(&mut self) -> Result<Option<Item>, RdbErrorKind> {
