@@ -14,12 +14,14 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "tests block their own thread only")]
 
+pub mod compare;
 mod ports;
 mod postgres;
 mod process;
 mod redis;
 mod resp;
 mod scratch;
+pub mod suite;
 mod tandem;
 
 pub use ports::Port;

@@ -153,6 +153,10 @@ impl Redis {
         self.port.number()
     }
 
+    pub fn password(&self) -> Option<&str> {
+        self.password.as_deref()
+    }
+
     /// Its directory, with `dump.rdb` and `redis.log`.
     pub fn dir(&self) -> &Path {
         self.scratch.path()

@@ -60,7 +60,7 @@ impl TandemOptions {
         self
     }
 
-    /// Expects log lines of level WARN or ERROR that contain `text`.
+    /// Expects log lines of level WARN or ERROR that contain `text`; the empty text turns the check off.
     pub fn allow(mut self, text: &str) -> Self {
         self.allowed.push(text.to_owned());
         self
@@ -163,7 +163,7 @@ impl Tandem {
 
     /// Panics when the process has ended.
     pub fn assert_running(&mut self) {
-        let status = self.process.as_mut().and_then(Process::exited);
+        let status = self.ended();
         assert!(status.is_none(), "tandem ended ({status:?}):\n{}", tail(&self.recipe.log));
     }
 
@@ -230,7 +230,13 @@ impl Tandem {
         self.allowed.push(text.to_owned());
     }
 
-    fn unexpected_lines(&self) -> Vec<String> {
+    /// The exit status, when the process has ended by itself.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.process.as_mut().and_then(Process::exited)
+    }
+
+    /// All log lines of level WARN and ERROR, and panics.
+    pub fn warnings(&self) -> Vec<String> {
         let log = self.log();
         let bad = log.lines().filter(|line| {
             let level = line.split_whitespace().take(3).any(|word| {
@@ -240,17 +246,20 @@ impl Tandem {
             });
             level || line.contains("panicked at")
         });
-        let allowed = |line: &&str| self.allowed.iter().any(|text| line.contains(text));
-        bad.filter(|line| !allowed(line)).map(str::to_owned).collect()
+        bad.map(str::to_owned).collect()
     }
 }
 
 impl Drop for Tandem {
     fn drop(&mut self) {
-        let status = self.process.as_mut().and_then(Process::exited);
+        let status = self.ended();
         self.process = None;
         if std::thread::panicking() {
             eprintln!("{}", tail(&self.recipe.log));
+            return;
+        }
+        let allowed = |line: &str| self.allowed.iter().any(|text| line.contains(text));
+        if allowed("") {
             return;
         }
         assert!(
@@ -258,7 +267,8 @@ impl Drop for Tandem {
             "tandem ended by itself ({status:?}):\n{}",
             tail(&self.recipe.log)
         );
-        let lines = self.unexpected_lines();
+        let lines: Vec<String> =
+            self.warnings().into_iter().filter(|line| !allowed(line)).collect();
         assert!(lines.is_empty(), "unexpected in tandem's log:\n{}", lines.join("\n"));
     }
 }
