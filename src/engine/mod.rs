@@ -8,15 +8,19 @@
 //! The rule for every command: read everything first (each read may stop), check all arguments,
 //! then change. A command that answers an error has changed nothing.
 
+mod args;
 pub mod delta;
 pub mod glob;
 mod hashes;
 mod keyspace;
+mod lists;
 mod number;
 mod object;
+mod sets;
 mod stop;
 mod table;
 pub mod value;
+mod zsets;
 
 use bytes::Bytes;
 
@@ -48,6 +52,12 @@ impl<'a> Call<'a> {
         self.args.get(index).ok_or(Stop::SYNTAX)
     }
 
+    /// Redis's words for a call with too few or too many arguments.
+    fn wrong_arity(&self) -> Stop {
+        let name = self.args.first().and_then(|name| find(name)).map_or("", |found| found.name);
+        Stop::failed(format!("ERR wrong number of arguments for '{name}' command"))
+    }
+
     /// The key of a command whose first argument it is.
     pub fn key(&self) -> Answer<&'a Bytes> {
         self.arg(1)
@@ -61,8 +71,7 @@ pub fn execute(keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         return Err(Stop::failed(unknown_command(call.args)));
     };
     if !command.takes(call.args.len()) {
-        let name = command.name;
-        return Err(Stop::failed(format!("ERR wrong number of arguments for '{name}' command")));
+        return Err(call.wrong_arity());
     }
     let before = keyspace.mutations();
     let answer = (command.run)(keyspace, call);

@@ -63,3 +63,31 @@ impl Stop {
         Stop::NotLoaded(vec![Need { db, key: key.clone(), part }])
     }
 }
+
+/// Reads of several keys, so that everything they lack is asked for at once.
+#[derive(Debug, Default)]
+pub struct Reads {
+    needs: Vec<Need>,
+    failed: Option<Stop>,
+}
+
+impl Reads {
+    /// Takes in one read; `None` when it stopped.
+    pub fn of<T>(&mut self, answer: Answer<T>) -> Option<T> {
+        match answer {
+            Ok(value) => return Some(value),
+            Err(Stop::NotLoaded(needs)) => self.needs.extend(needs),
+            Err(failed) => drop(self.failed.get_or_insert(failed)),
+        }
+        None
+    }
+
+    /// What is lacking, or else the first error. With something lacking, an error is not final: a
+    /// key before it may decide otherwise.
+    pub fn done(self) -> Answer<()> {
+        if !self.needs.is_empty() {
+            return Err(Stop::NotLoaded(self.needs));
+        }
+        self.failed.map_or(Ok(()), Err)
+    }
+}

@@ -2,8 +2,9 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use std::sync::LazyLock;
 
+use super::keyspace::LIST_WINDOW;
 use super::stop::{Answer, Need, Part};
-use super::{Call, Db, Keyspace, hashes};
+use super::{Call, Db, End, Keyspace, hashes, lists, sets, zsets};
 use crate::resp::Reply;
 
 /// One command of the engine.
@@ -26,6 +27,8 @@ pub enum Footprint {
     Meta,
     /// The key at 1: all of it.
     Whole,
+    /// The key at 1, a list: the elements at this end.
+    Ending(End),
     /// The key at 1 and the members from `first`, every `step` arguments.
     Members {
         first: usize,
@@ -51,7 +54,8 @@ impl Command {
     }
 }
 
-const FAMILIES: &[&[Command]] = &[hashes::COMMANDS];
+const FAMILIES: &[&[Command]] =
+    &[hashes::COMMANDS, lists::COMMANDS, sets::COMMANDS, zsets::COMMANDS];
 
 static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Command, ahash::RandomState>> =
     LazyLock::new(|| FAMILIES.iter().copied().flatten().map(|c| (c.name.as_bytes(), c)).collect());
@@ -72,6 +76,12 @@ pub fn needs(db: Db, args: &[Bytes], into: &mut Vec<Need>) {
         (Footprint::None, _) | (_, None) => {}
         (Footprint::Meta, Some(key)) => want(key, Part::Meta),
         (Footprint::Whole, Some(key)) => want(key, Part::All),
+        (Footprint::Ending(End::Front), Some(key)) => {
+            want(key, Part::Front { after: None, count: LIST_WINDOW });
+        }
+        (Footprint::Ending(End::Back), Some(key)) => {
+            want(key, Part::Back { before: None, count: LIST_WINDOW });
+        }
         (Footprint::Members { first, step }, Some(key)) => {
             want(key, Part::Members(args.iter().skip(first).step_by(step).cloned().collect()));
         }

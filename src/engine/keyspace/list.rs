@@ -9,7 +9,7 @@ use crate::engine::stop::{Answer, Part, Stop};
 use crate::engine::value::{Kind, List, Value};
 
 /// Elements asked for at once when an end of a long list is looked at.
-const WINDOW: u64 = 128;
+pub const LIST_WINDOW: u64 = 128;
 
 /// An end of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +28,16 @@ impl Keyspace {
         }
     }
 
-    /// Adds an element at an end, creating the list; the new length.
-    pub fn list_push(&mut self, db: Db, key: &Bytes, end: End, element: Bytes) -> Answer<u64> {
+    /// Adds elements one after the other at an end, creating the list; the new length.
+    pub fn list_push(&mut self, db: Db, key: &Bytes, end: End, elements: &[Bytes]) -> Answer<u64> {
         self.ensure(db, key, Kind::List, || Part::Meta)?;
-        self.grown += element.len() + 64;
+        self.grown += elements.iter().map(|element| element.len() + 64).sum::<usize>();
         let len = self.change(db, key, |value, rows| {
             let (Value::List(list), Rows::List(rows)) = (value, rows) else { return 0 };
-            let pos = list.push(end, element.clone());
-            rows.insert(pos, Some(element));
+            for element in elements {
+                let pos = list.push(end, element.clone());
+                rows.insert(pos, Some(element.clone()));
+            }
             list.len()
         });
         Ok(len.unwrap_or(0))
@@ -44,8 +46,8 @@ impl Keyspace {
     /// Makes sure that `count` elements at an end are in memory.
     pub fn list_want(&mut self, db: Db, key: &Bytes, end: End, count: u64) -> Answer<()> {
         let first = || match end {
-            End::Front => Part::Front { after: None, count: count.max(WINDOW) },
-            End::Back => Part::Back { before: None, count: count.max(WINDOW) },
+            End::Front => Part::Front { after: None, count: count.max(LIST_WINDOW) },
+            End::Back => Part::Back { before: None, count: count.max(LIST_WINDOW) },
         };
         let Some(Value::List(list)) = self.typed(db, key, Kind::List, first)? else {
             return Ok(());
@@ -58,42 +60,93 @@ impl Keyspace {
                 let after = list.front.back().map_or(list.head.saturating_sub(1), |(pos, _)| *pos);
                 (
                     list.front.len() as u64,
-                    Part::Front { after: Some(after), count: count.max(WINDOW) },
+                    Part::Front { after: Some(after), count: count.max(LIST_WINDOW) },
                 )
             }
             End::Back => {
                 let before = list.back.front().map_or(list.tail.saturating_add(1), |(pos, _)| *pos);
                 (
                     list.back.len() as u64,
-                    Part::Back { before: Some(before), count: count.max(WINDOW) },
+                    Part::Back { before: Some(before), count: count.max(LIST_WINDOW) },
                 )
             }
         };
         if have >= count { Ok(()) } else { Err(Stop::need(db, key, part)) }
     }
 
-    /// Takes the element at an end, and the list with its last one.
-    pub fn list_pop(&mut self, db: Db, key: &Bytes, end: End) -> Answer<Option<Bytes>> {
-        self.list_want(db, key, end, 1)?;
-        if self.kind(db, key)?.is_none() {
-            return Ok(None);
+    /// Takes up to `count` elements from an end, and the list with its last one.
+    pub fn list_pop(&mut self, db: Db, key: &Bytes, end: End, count: u64) -> Answer<Vec<Bytes>> {
+        let count = count.min(self.len(db, key, Kind::List)?);
+        self.list_want(db, key, end, count)?;
+        if count == 0 {
+            return Ok(Vec::new());
         }
         let popped = self.change(db, key, |value, rows| {
-            let (Value::List(list), Rows::List(rows)) = (value, rows) else { return None };
-            let (pos, element) = list.pop(end)?;
-            rows.insert(pos, None);
-            Some(element)
+            let (Value::List(list), Rows::List(rows)) = (value, rows) else { return Vec::new() };
+            let popped = std::iter::from_fn(|| list.pop(end)).take(count as usize);
+            popped
+                .map(|(pos, element)| {
+                    rows.insert(pos, None);
+                    element
+                })
+                .collect()
         });
-        Ok(popped.flatten())
+        Ok(popped.unwrap_or_default())
     }
 
-    /// Replaces the element at `index` of a complete list.
-    pub fn list_set(&mut self, db: Db, key: &Bytes, index: usize, element: Bytes) -> Answer<()> {
-        self.list_all(db, key)?;
+    /// `count` elements from `start`, which have to be there.
+    pub fn list_range(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        start: u64,
+        count: u64,
+    ) -> Answer<Vec<Bytes>> {
+        let len = self.len(db, key, Kind::List)?;
+        let behind = len.saturating_sub(start);
+        self.list_reach(db, key, start + count, behind)?;
+        let Some(Value::List(list)) = self.typed(db, key, Kind::List, || Part::All)? else {
+            return Ok(Vec::new());
+        };
+        let known = if list.gap == 0 || start + count <= list.front.len() as u64 {
+            list.front.range(start as usize..(start + count) as usize)
+        } else {
+            let skipped = list.back.len().saturating_sub(behind as usize);
+            list.back.range(skipped..skipped + count as usize)
+        };
+        Ok(known.map(|(_, element)| element.clone()).collect())
+    }
+
+    /// Makes sure that `from_front` elements from the front or `from_back` from the back are in
+    /// memory, whichever is nearer.
+    fn list_reach(&mut self, db: Db, key: &Bytes, from_front: u64, from_back: u64) -> Answer<()> {
+        if let Some(Value::List(list)) = self.typed(db, key, Kind::List, || Part::Meta)? {
+            let (front, back) = (list.front.len() as u64, list.back.len() as u64);
+            if list.gap == 0 || from_front <= front || from_back <= back {
+                return Ok(());
+            }
+        }
+        if from_front <= from_back {
+            self.list_want(db, key, End::Front, from_front)
+        } else {
+            self.list_want(db, key, End::Back, from_back)
+        }
+    }
+
+    /// Replaces the element at `index`, which has to be there.
+    pub fn list_set(&mut self, db: Db, key: &Bytes, index: u64, element: Bytes) -> Answer<()> {
+        let from_back = self.len(db, key, Kind::List)?.saturating_sub(index);
+        self.list_reach(db, key, index + 1, from_back)?;
         self.grown += element.len();
         self.change(db, key, |value, rows| {
             let (Value::List(list), Rows::List(rows)) = (value, rows) else { return };
-            let Some(slot) = list.front.get_mut(index) else { return };
+            let slot = if list.gap == 0 || index < list.front.len() as u64 {
+                list.front.get_mut(index as usize)
+            } else {
+                let in_back = (list.back.len() as u64).checked_sub(from_back);
+                in_back.and_then(|in_back| list.back.get_mut(in_back as usize))
+            };
+            let Some(slot) = slot else { return };
             slot.1 = element.clone();
             rows.insert(slot.0, Some(element));
         });

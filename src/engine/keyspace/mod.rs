@@ -19,7 +19,7 @@ use hashbrown::HashMap;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-pub use list::End;
+pub use list::{End, LIST_WINDOW};
 pub use load::{Found, Loaded};
 pub use stream::StreamChange;
 

@@ -25,37 +25,71 @@ impl Keyspace {
         }
     }
 
-    /// Sets a member's score, creating the sorted set; the old score. `score` is not NaN.
-    pub fn zset_set(
-        &mut self,
-        db: Db,
-        key: &Bytes,
-        member: &Bytes,
-        score: f64,
-    ) -> Answer<Option<f64>> {
-        let old = self.zset_score(db, key, member)?;
-        // As in Redis, -0 does not replace 0.
-        if old == Some(score) {
-            return Ok(old);
+    /// The sorted set with what is known of it.
+    pub fn zset_known(&mut self, db: Db, key: &Bytes) -> Answer<Option<&ZSet>> {
+        match self.typed(db, key, Kind::ZSet, || Part::Meta)? {
+            Some(Value::ZSet(zset)) => Ok(Some(zset)),
+            _ => Ok(None),
         }
-        self.ensure(db, key, Kind::ZSet, || Part::Meta)?;
-        self.grown += member.len() + 128;
-        self.change(db, key, |value, rows| {
-            let (Value::ZSet(zset), Rows::ZSet(rows)) = (value, rows) else { return };
-            rows.insert(member.clone(), Some(score));
-            zset.insert(member.clone(), score);
-        });
-        Ok(old)
     }
 
-    /// Removes a member, and the sorted set with its last one; its score.
-    pub fn zset_remove(&mut self, db: Db, key: &Bytes, member: &Bytes) -> Answer<Option<f64>> {
-        let Some(score) = self.zset_score(db, key, member)? else { return Ok(None) };
+    /// Sets members' scores, creating the sorted set. No score is NaN.
+    pub fn zset_set(&mut self, db: Db, key: &Bytes, scores: &[(Bytes, f64)]) -> Answer<()> {
+        self.want_members(db, key, Kind::ZSet, &mut scores.iter().map(|(member, _)| member))?;
+        if scores.is_empty() {
+            return Ok(());
+        }
+        self.ensure(db, key, Kind::ZSet, || Part::Meta)?;
+        self.grown += scores.iter().map(|(member, _)| member.len() + 128).sum::<usize>();
         self.change(db, key, |value, rows| {
             let (Value::ZSet(zset), Rows::ZSet(rows)) = (value, rows) else { return };
-            rows.insert(member.clone(), None);
-            zset.remove(member);
+            for (member, score) in scores {
+                let score = stored_score(*score, member, zset.len);
+                rows.insert(member.clone(), Some(score));
+                zset.insert(member.clone(), score);
+            }
         });
-        Ok(Some(score))
+        Ok(())
+    }
+
+    /// Removes members, and the sorted set with its last one; the number of those that were there.
+    pub fn zset_remove(&mut self, db: Db, key: &Bytes, members: &[Bytes]) -> Answer<u64> {
+        self.want_members(db, key, Kind::ZSet, &mut members.iter())?;
+        let Some(zset) = self.zset_known(db, key)? else { return Ok(0) };
+        let gone: Vec<&Bytes> =
+            members.iter().filter(|m| zset.score(m).is_some_and(|score| score.is_some())).collect();
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        let removed = self.change(db, key, |value, rows| {
+            let (Value::ZSet(zset), Rows::ZSet(rows)) = (value, rows) else { return 0 };
+            let mut removed = 0;
+            for member in gone {
+                rows.insert(member.clone(), None);
+                removed += u64::from(zset.remove(member).is_some());
+            }
+            removed
+        });
+        Ok(removed.unwrap_or(0))
+    }
+}
+
+/// A small sorted set is a listpack in Redis, which keeps whole scores as integers: -0 becomes 0.
+/// The limits are Redis's defaults.
+fn stored_score(score: f64, member: &Bytes, len: u64) -> f64 {
+    if score == 0.0 && len <= 128 && member.len() <= 64 { 0.0 } else { score }
+}
+
+impl ZSet {
+    /// A complete sorted set of these distinct members.
+    pub fn from_scores(scores: impl IntoIterator<Item = (Bytes, f64)>) -> ZSet {
+        let scores: Vec<(Bytes, f64)> = scores.into_iter().collect();
+        let len = scores.len() as u64;
+        let mut zset = ZSet::new();
+        for (member, score) in scores {
+            let score = stored_score(score, &member, len);
+            zset.insert(member, score);
+        }
+        zset
     }
 }

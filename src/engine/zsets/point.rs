@@ -1,0 +1,76 @@
+use super::{Scored, reply};
+use crate::engine::sets::random::{pick, sample_size};
+use crate::engine::stop::{Answer, Stop};
+use crate::engine::value::{Kind, Score, ZSet};
+use crate::engine::{Call, Keyspace};
+use crate::resp::Reply;
+
+pub fn zrem(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    Ok(Reply::Int(ks.zset_remove(call.db, call.key()?, &call.args[2..])? as i64))
+}
+
+pub fn zcard(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    Ok(Reply::Int(ks.len(call.db, call.key()?, Kind::ZSet)? as i64))
+}
+
+pub fn zscore(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    let score = ks.zset_score(call.db, call.key()?, call.arg(2)?)?;
+    Ok(score.map_or(Reply::Nil, Reply::Double))
+}
+
+pub fn zmscore(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    let (key, members) = (call.key()?, &call.args[2..]);
+    ks.want_members(call.db, key, Kind::ZSet, &mut members.iter())?;
+    let zset = ks.zset_known(call.db, key)?;
+    let score = |member| zset.and_then(|zset| zset.score(member)).flatten();
+    Ok(Reply::Array(members.iter().map(|m| score(m).map_or(Reply::Nil, Reply::Double)).collect()))
+}
+
+pub fn zrank(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    rank(ks, call, |zset, at| Some(zset.ordered.as_ref()?.range(..at).count()))
+}
+
+pub fn zrevrank(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    rank(ks, call, |zset, at| Some(zset.ordered.as_ref()?.range(at..).count() - 1))
+}
+
+fn rank(
+    ks: &mut Keyspace,
+    call: &Call<'_>,
+    count: impl Fn(&ZSet, (Score, bytes::Bytes)) -> Option<usize>,
+) -> Answer<Reply> {
+    let member = call.arg(2)?;
+    let Some(zset) = ks.zset_all(call.db, call.key()?)? else { return Ok(Reply::Nil) };
+    let Some(score) = zset.score(member).flatten() else { return Ok(Reply::Nil) };
+    let rank = count(zset, (Score(score), member.clone()));
+    Ok(rank.map_or(Reply::Nil, |rank| Reply::Int(rank as i64)))
+}
+
+pub fn zrandmember(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    let options = match &call.args[2..] {
+        [] => None,
+        [count, rest @ ..] => {
+            let count = sample_size(count)?;
+            match rest {
+                [] => Some((count, false)),
+                [option] if option.eq_ignore_ascii_case(b"withscores") => {
+                    if count > i64::MAX / 2 || count < -(i64::MAX / 2) {
+                        return Err(Stop::error("ERR value is out of range"));
+                    }
+                    Some((count, true))
+                }
+                _ => return Err(Stop::SYNTAX),
+            }
+        }
+    };
+    let zset = ks.zset_all(call.db, call.key()?)?;
+    let ordered = zset.and_then(|zset| zset.ordered.as_ref()).into_iter().flatten();
+    let members: Vec<Scored> = ordered.map(|(score, m)| (m.clone(), score.0)).collect();
+    Ok(match options {
+        None => Reply::bulk_or_nil(pick(ks, members, 1).pop().map(|(member, _)| member)),
+        Some((count, with_scores)) => {
+            let picked = pick(ks, members, count);
+            reply(call, picked, with_scores)
+        }
+    })
+}

@@ -1,0 +1,108 @@
+//! Members of a complete sorted set by rank, score or bytes.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::Scored;
+use super::bounds::{LexRange, Scores};
+use crate::engine::args;
+use crate::engine::value::{Score, ZSet};
+
+type Ordered = BTreeSet<(Score, Bytes)>;
+type Element = (Score, Bytes);
+
+/// Which members, in which order.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    pub by: By,
+    pub reverse: bool,
+    /// Members skipped; negative: none is left.
+    pub offset: i64,
+    /// Members at most; negative: all.
+    pub limit: i64,
+}
+
+#[derive(Clone, Debug)]
+pub enum By {
+    Rank(i64, i64),
+    Score(Scores),
+    Lex(LexRange),
+}
+
+impl Selection {
+    pub fn all(by: By) -> Selection {
+        Selection { by, reverse: false, offset: 0, limit: -1 }
+    }
+
+    pub fn of(&self, zset: &ZSet) -> Vec<Scored> {
+        let Some(ordered) = &zset.ordered else { return Vec::new() };
+        match &self.by {
+            By::Rank(start, stop) => {
+                let Some((start, count)) = args::span(*start, *stop, zset.len) else {
+                    return Vec::new();
+                };
+                // Walked from the nearer end.
+                let (skip, count) = (start as usize, count as usize);
+                let behind = ordered.len() - skip - count;
+                let mut found: Vec<Scored> = match (self.reverse, skip <= behind) {
+                    (false, true) => ordered.iter().skip(skip).take(count).map(scored).collect(),
+                    (true, true) => {
+                        ordered.iter().rev().skip(skip).take(count).map(scored).collect()
+                    }
+                    (false, false) => {
+                        ordered.iter().rev().skip(behind).take(count).map(scored).collect()
+                    }
+                    (true, false) => ordered.iter().skip(behind).take(count).map(scored).collect(),
+                };
+                if skip > behind {
+                    found.reverse();
+                }
+                found
+            }
+            By::Score(scores) => match scores.range() {
+                None => Vec::new(),
+                Some(range) if self.reverse => self.cut(ordered.range(range).rev()),
+                Some(range) => self.cut(ordered.range(range)),
+            },
+            By::Lex(range) if self.reverse => {
+                // With several scores, Redis starts at the outermost member inside the near bound.
+                let inside = ordered.iter().rev().skip_while(|(_, m)| !range.within_max(m));
+                self.cut_lex(inside, |m| range.reaches_min(m), ordered, range)
+            }
+            By::Lex(range) => {
+                let inside = ordered.iter().skip_while(|(_, m)| !range.reaches_min(m));
+                self.cut_lex(inside, |m| range.within_max(m), ordered, range)
+            }
+        }
+    }
+
+    fn cut_lex<'a>(
+        &self,
+        members: impl Iterator<Item = &'a Element>,
+        inside: impl Fn(&Bytes) -> bool,
+        ordered: &Ordered,
+        range: &LexRange,
+    ) -> Vec<Scored> {
+        let touches = ordered.first().is_some_and(|(_, m)| range.within_max(m))
+            && ordered.last().is_some_and(|(_, m)| range.reaches_min(m));
+        let mut members = members.peekable();
+        if !touches || !members.peek().is_some_and(|(_, m)| inside(m)) {
+            return Vec::new();
+        }
+        // The offset is counted before the far bound is looked at.
+        let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        members.skip(offset).take(limit).take_while(|(_, m)| inside(m)).map(scored).collect()
+    }
+
+    fn cut<'a>(&self, members: impl Iterator<Item = &'a Element>) -> Vec<Scored> {
+        let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        members.skip(offset).take(limit).map(scored).collect()
+    }
+}
+
+fn scored((score, member): &Element) -> Scored {
+    (member.clone(), score.0)
+}
