@@ -1,9 +1,12 @@
 //! The harness itself: servers start quickly, keep or lose their data as they should, and can be
 //! stopped in every way that the other tests need.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use support::{Postgres, Redis, Value};
+use support::compare::{self, Differences};
+use support::load::RandomLoad;
+use support::{Postgres, Redis, Value, seed, wait_for};
 
 #[test]
 fn redis_is_killed_paused_and_restarted() {
@@ -59,4 +62,33 @@ fn servers_do_not_collide() {
     ports.sort_unstable();
     ports.dedup();
     assert_eq!(ports.len(), 6);
+}
+
+/// What the comparer reads is what replication carries: Redis's own replica passes it. Nothing else would be
+/// fair to ask of the mirror.
+#[test]
+fn redis_and_its_own_replica_are_equal_after_random_load() {
+    let seed = seed(1);
+    let redis = Redis::start();
+    let address = format!("127.0.0.1 {}", redis.port());
+    let replica = Redis::options().with("replicaof", &address).start();
+    let linked = || replica.client().run("INFO replication").text().contains("link_status:up");
+    wait_for("the replica to attach", Duration::from_secs(20), linked);
+    RandomLoad::new(redis.port(), seed, Duration::from_secs(3)).run();
+    assert_eq!(redis.client().run("WAIT 1 10000"), Value::Int(1));
+    let read = |server: &Redis| compare::redis_keyspace(&mut server.client()).unwrap();
+    let mut last = None;
+    // A key may expire between the two readings.
+    for _ in 0..5 {
+        let (ours, theirs) = (read(&redis), read(&replica));
+        let kinds: BTreeSet<&str> = ours.values().map(|entry| entry.value.kind()).collect();
+        assert_eq!(kinds.len(), 6, "the load made no more than {kinds:?}");
+        let differences = Differences::between(&ours, &theirs);
+        if differences.is_empty() {
+            return;
+        }
+        last = Some(differences);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    panic!("{}", last.unwrap_or_default());
 }

@@ -15,6 +15,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests block their own thread only")]
 
 pub mod compare;
+pub mod load;
 mod ports;
 mod postgres;
 mod process;

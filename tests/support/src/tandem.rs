@@ -106,8 +106,10 @@ impl TandemOptions {
     }
 
     fn new(program: impl Into<PathBuf>) -> Self {
+        // A long run wants the release build, which cargo does not give to tests.
+        let other = std::env::var_os("TANDEM_TEST_BIN").map(PathBuf::from);
         TandemOptions {
-            program: program.into(),
+            program: other.unwrap_or_else(|| program.into()),
             config: toml::Table::new(),
             env: Vec::new(),
             password: None,

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Entry, KeyName, Keyspace, Stream, Value};
+use super::{Entry, Group, KeyName, Keyspace, Stream, Value};
 
 /// Everything in which PostgreSQL is not what Redis is. Shown with the first [`SHOWN`] in detail.
 #[derive(Clone, Debug, Default)]
@@ -9,6 +9,8 @@ pub struct Differences {
     /// Keys compared on Redis's side.
     pub keys: usize,
     pub found: Vec<(KeyName, String)>,
+    /// Tables that contradict themselves.
+    pub faults: Vec<String>,
 }
 
 const SHOWN: usize = 20;
@@ -27,11 +29,11 @@ impl Differences {
         }
         let extra = postgres.iter().filter(|(name, _)| !redis.contains_key(name));
         found.extend(extra.map(|(n, e)| (n.clone(), format!("only in PostgreSQL ({})", show(e)))));
-        Differences { keys: redis.len(), found }
+        Differences { keys: redis.len(), found, faults: Vec::new() }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.found.is_empty()
+        self.found.is_empty() && self.faults.is_empty()
     }
 }
 
@@ -43,6 +45,9 @@ impl fmt::Display for Differences {
         }
         if self.found.len() > SHOWN {
             writeln!(f, "  … and {} more", self.found.len() - SHOWN)?;
+        }
+        for fault in self.faults.iter().take(SHOWN) {
+            writeln!(f, "  {fault}")?;
         }
         Ok(())
     }
@@ -125,7 +130,8 @@ fn stream_difference(a: &Stream, b: &Stream) -> String {
     for (name, group) in &a.groups {
         let other = b.groups.get(name);
         if other != Some(group) {
-            return format!("group {}: {group:?}, in PostgreSQL {other:?}", text(name));
+            let Some(other) = other else { return format!("group {} is missing", text(name)) };
+            return format!("group {}: {}", text(name), group_difference(group, other));
         }
     }
     let meta = |s: &Stream| (s.last_id, s.max_deleted_id, s.entries_added, s.groups.len());
@@ -134,6 +140,27 @@ fn stream_difference(a: &Stream, b: &Stream) -> String {
         meta(a),
         meta(b)
     )
+}
+
+fn group_difference(a: &Group, b: &Group) -> String {
+    if a.last_id != b.last_id {
+        return format!("last id {:?}, in PostgreSQL {:?}", a.last_id, b.last_id);
+    }
+    if a.consumers != b.consumers {
+        let names = |g: &Group| g.consumers.iter().map(|c| text(c)).collect::<Vec<_>>().join(" ");
+        return format!("consumers {}, in PostgreSQL {}", names(a), names(b));
+    }
+    let (size, other) = (a.pending.len(), b.pending.len());
+    let first = a.pending.iter().find(|(id, pending)| b.pending.get(id) != Some(pending));
+    match first {
+        Some((id, pending)) => {
+            format!(
+                "pending {id:?} is {pending:?}, in PostgreSQL {:?} ({size} and {other})",
+                b.pending.get(id)
+            )
+        }
+        None => format!("{size} pending, in PostgreSQL {other}"),
+    }
 }
 
 /// Bytes for people: escaped, shortened.

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 pub use diff::Differences;
-pub use value::{Entry, Group, KeyName, Stream, StreamId, Value};
+pub use redis_side::read as redis_keyspace;
+pub use value::{Entry, FUNCTIONS, Group, KeyName, Stream, StreamId, Value};
 
 use crate::{Client, Postgres, Redis, encode};
 
@@ -73,7 +74,8 @@ impl Sides {
         redis_side::read(&mut self.redis_client()?).map_err(|e| format!("Redis: {e}"))
     }
 
-    pub fn postgres_keyspace(&self) -> Result<Keyspace, String> {
+    /// All keys, and what contradicts itself in the tables.
+    pub fn postgres_keyspace(&self) -> Result<(Keyspace, Vec<String>), String> {
         postgres_side::read(&self.postgres_url, &self.schema)
             .map_err(|e| format!("PostgreSQL: {}", postgres_side::explain(&e)))
     }
@@ -109,22 +111,22 @@ impl Sides {
 
     /// Reads both sides once and compares them.
     pub fn differences(&self) -> Result<Differences, String> {
-        let (mut redis, postgres) = (self.redis_keyspace()?, self.postgres_keyspace()?);
+        let (mut redis, (postgres, faults)) = (self.redis_keyspace()?, self.postgres_keyspace()?);
         let local = |name: &KeyName| self.unmirrored.iter().any(|p| glob::matches(p, &name.key));
         redis.retain(|name, _| !local(name));
-        Ok(Differences::between(&redis, &postgres))
+        Ok(Differences { faults, ..Differences::between(&redis, &postgres) })
     }
 
     /// Waits for the mirror and compares. Keys may expire between the two readings, so a difference counts
-    /// only when it is still there on the third look.
-    pub fn equal(&self, limit: Duration) -> Result<(), NotEqual> {
+    /// only when it is still there on the third look. Returns the number of keys.
+    pub fn equal(&self, limit: Duration) -> Result<usize, NotEqual> {
         let mut looks = 0;
         loop {
             self.settle(limit).map_err(NotEqual::Unreadable)?;
             let differences = self.differences().map_err(NotEqual::Unreadable)?;
             looks += 1;
             if differences.is_empty() {
-                return Ok(());
+                return Ok(differences.keys);
             }
             if looks == 3 {
                 return Err(NotEqual::Different(differences));

@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
-use super::{Entry, Group, KeyName, Keyspace, Stream, StreamId, Value};
+use super::{Entry, FUNCTIONS, Group, KeyName, Keyspace, Stream, StreamId, Value};
 use crate::{Client, RespError, Value as Reply, encode};
 
 const PAGE: usize = 500;
 
 /// Reads all databases with SCAN and a read per key that fits its type.
-pub(super) fn read(client: &mut Client) -> Result<Keyspace, RespError> {
+pub fn read(client: &mut Client) -> Result<Keyspace, RespError> {
     let mut keyspace = Keyspace::new();
     let info = client.try_call(["INFO", "keyspace"])?.text();
     let dbs = info.lines().filter_map(|l| l.strip_prefix("db")?.split_once(':')?.0.parse().ok());
@@ -15,6 +15,13 @@ pub(super) fn read(client: &mut Client) -> Result<Keyspace, RespError> {
         for page in scan(client)?.chunks(PAGE) {
             read_page(client, db, page, &mut keyspace)?;
         }
+    }
+    for library in client.try_call(["FUNCTION", "LIST", "WITHCODE"])?.items() {
+        let mut library = parts(library);
+        let name = take(&mut library, "library_name")?.bytes().to_vec();
+        let source = take(&mut library, "library_code")?.bytes().to_vec();
+        let entry = Entry { expires_at_ms: None, value: Value::Function(source) };
+        keyspace.insert(KeyName { db: FUNCTIONS, key: name }, entry);
     }
     Ok(keyspace)
 }
@@ -49,7 +56,7 @@ fn read_page(
             "zset" => encode([&b"ZRANGE"[..], &key[..], b"0", b"-1", b"WITHSCORES"]),
             "list" => encode([&b"LRANGE"[..], &key[..], b"0", b"-1"]),
             "stream" => encode([&b"XINFO"[..], b"STREAM", &key[..], b"FULL", b"COUNT", b"0"]),
-            _ => encode([b"EXISTS", &key[..]]),
+            _ => encode([b"DUMP", &key[..]]),
         };
         [expiry, value]
     });
@@ -58,7 +65,7 @@ fn read_page(
         let (Some(expiry), Some(value)) = (replies.next(), replies.next()) else { break };
         let expiry = expiry.int();
         // −2: the key has expired since the scan.
-        if expiry == -2 || kind.text() == "none" || value.is_error() {
+        if expiry == -2 || kind.text() == "none" || value.is_error() || value == Reply::Nil {
             continue;
         }
         let value = decode(&kind.text(), value)?;
@@ -100,7 +107,7 @@ fn decode(kind: &str, reply: Reply) -> Result<Value, RespError> {
             Value::ZSet(members)
         }
         "stream" => Value::Stream(Box::new(stream(reply)?)),
-        other => Value::Other(other.to_owned()),
+        _ => Value::Other(bytes(&reply)),
     })
 }
 
@@ -141,17 +148,10 @@ fn stream(reply: Reply) -> Result<Stream, RespError> {
 fn group(reply: Reply) -> Result<(Vec<u8>, Group), RespError> {
     let mut parts = parts(reply);
     let name = take(&mut parts, "name")?.bytes().to_vec();
-    let entries_read = match take(&mut parts, "entries-read")? {
-        Reply::Nil => None,
-        read => Some(read.int()),
-    };
-    let mut group = Group {
-        last_id: id(&take(&mut parts, "last-delivered-id")?)?,
-        entries_read,
-        ..Group::default()
-    };
-    for pending in take(&mut parts, "pel")?.items() {
-        let parts: [Reply; 4] = pending.items().try_into().map_err(|_| unexpected("pel"))?;
+    let mut group =
+        Group { last_id: id(&take(&mut parts, "last-delivered-id")?)?, ..Group::default() };
+    for pending in take(&mut parts, "pending")?.items() {
+        let parts: [Reply; 4] = pending.items().try_into().map_err(|_| unexpected("pending"))?;
         let [entry, consumer, time, count] = parts;
         let delivery = (consumer.bytes().to_vec(), time.int(), count.int());
         group.pending.insert(id(&entry)?, delivery);

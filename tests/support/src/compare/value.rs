@@ -33,9 +33,14 @@ pub enum Value {
     ZSet(BTreeMap<Vec<u8>, u64>),
     List(Vec<Vec<u8>>),
     Stream(Box<Stream>),
-    /// A module's type, by Redis's name for it.
-    Other(String),
+    /// A type of a module, as `DUMP` gives it.
+    Other(Vec<u8>),
+    /// The source of a function library; its "key" is the library's name, in the database [`FUNCTIONS`].
+    Function(Vec<u8>),
 }
+
+/// Function libraries belong to no database.
+pub const FUNCTIONS: i32 = -1;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stream {
@@ -46,18 +51,18 @@ pub struct Stream {
     pub groups: BTreeMap<Vec<u8>, Group>,
 }
 
-/// A consumer group. When a consumer was last seen does not travel in the log and is left out.
+/// A consumer group. When a consumer was last seen, and how many entries a group has read, do not travel in the
+/// log (Redis's own replicas have them otherwise than their master), so they are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
     pub last_id: StreamId,
-    pub entries_read: Option<i64>,
     pub consumers: BTreeSet<Vec<u8>>,
     /// Entry → consumer, delivery time in Unix ms, number of deliveries.
     pub pending: BTreeMap<StreamId, (Vec<u8>, i64, i64)>,
 }
 
 impl Value {
-    pub fn kind(&self) -> &str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Value::String(_) => "string",
             Value::Hash(_) => "hash",
@@ -65,7 +70,22 @@ impl Value {
             Value::ZSet(_) => "zset",
             Value::List(_) => "list",
             Value::Stream(_) => "stream",
-            Value::Other(kind) => kind,
+            Value::Other(_) => "module type",
+            Value::Function(_) => "function library",
         }
+    }
+
+    /// What `keys.len` counts.
+    pub fn count(&self) -> Option<i64> {
+        let len = match self {
+            Value::String(_) | Value::Function(_) => 1,
+            Value::Hash(fields) => fields.len(),
+            Value::Set(members) => members.len(),
+            Value::ZSet(members) => members.len(),
+            Value::List(items) => items.len(),
+            Value::Stream(stream) => stream.entries.len(),
+            Value::Other(_) => return None,
+        };
+        i64::try_from(len).ok()
     }
 }

@@ -54,7 +54,7 @@ pub struct Runner {
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     pub outcome: Outcome,
-    pub mirror: Option<Result<(), String>>,
+    pub mirror: Option<Result<usize, String>>,
     pub log_warnings: Vec<String>,
     /// Tests that passed in some of several runs only: they race with the server by themselves.
     pub unsteady: Vec<String>,

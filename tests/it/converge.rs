@@ -1,0 +1,150 @@
+//! The mirror converges: stop the load, and both sides hold the same keys, types, values, order and expiry.
+
+use std::path::Path;
+use std::time::Duration;
+
+use support::compare::Sides;
+use support::load::{RandomLoad, Trace};
+use support::{Postgres, Redis, Tandem, seed};
+
+struct Setup {
+    redis: Redis,
+    postgres: Postgres,
+    tandem: Tandem,
+}
+
+impl Setup {
+    fn start(mode: &str, ack: &str) -> Setup {
+        let (redis, postgres) = (Redis::start(), Postgres::start());
+        let tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
+            .redis(&redis)
+            .postgres(&postgres)
+            .mode(mode)
+            .set("strategy", "ack", ack)
+            .start();
+        Setup { redis, postgres, tandem }
+    }
+
+    fn sides(&self) -> Sides {
+        Sides::new(&self.redis, &self.postgres)
+    }
+
+    fn random_load(&self, default_seed: u64, seconds: u64) {
+        let time = std::env::var("TANDEM_TEST_CONVERGE_SECONDS").ok().and_then(|s| s.parse().ok());
+        let time = Duration::from_secs(time.unwrap_or(seconds));
+        RandomLoad::new(self.tandem.port(), seed(default_seed), time).run();
+        self.sides().assert_equal();
+    }
+}
+
+#[test]
+fn random_commands_through_cache_first() {
+    Setup::start("cache_first", "redis").random_load(11, 10);
+}
+
+#[test]
+fn random_commands_through_dual_write() {
+    Setup::start("dual_write", "postgres").random_load(12, 10);
+}
+
+/// Starts with data that was in Redis before the proxy, and goes on past a restart of the proxy.
+#[test]
+fn random_commands_across_a_first_sync_and_a_restart() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let seed = seed(13);
+    RandomLoad::new(redis.port(), seed, Duration::from_secs(2)).run();
+    let tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
+        .redis(&redis)
+        .postgres(&postgres)
+        .mode("cache_first")
+        .start();
+    let mut setup = Setup { redis, postgres, tandem };
+    setup.sides().assert_equal();
+    setup.tandem.stop(Duration::from_secs(20));
+    // What happens while the proxy is away is in Redis's backlog.
+    RandomLoad::new(setup.redis.port(), seed + 1, Duration::from_secs(1)).run();
+    setup.tandem.restart();
+    RandomLoad::new(setup.tandem.port(), seed + 2, Duration::from_secs(2)).run();
+    setup.sides().assert_equal();
+}
+
+#[test]
+fn the_relays_traffic() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let Some(trace) = Trace::relay(root) else { return };
+    let setup = Setup::start("dual_write", "postgres");
+    let address = ([127, 0, 0, 1], setup.tandem.port()).into();
+    let replay = trace.replay(address, 6).unwrap_or_else(|e| panic!("replay: {e}"));
+    println!("{} commands in {:?}, {} errors", replay.commands, replay.time, replay.errors);
+    setup.sides().assert_equal();
+}
+
+/// The judge is no rubber stamp: each change made behind the mirror's back is found.
+#[test]
+fn the_comparer_finds_every_kind_of_difference() {
+    let setup = Setup::start("cache_first", "redis");
+    let mut client = setup.tandem.client();
+    for command in [
+        "SET string value PX 1000000",
+        "HSET hash a 1 b 2",
+        "RPUSH list a b c",
+        "SADD set a b",
+        "ZADD zset 0 a 1 b",
+        "XADD stream 1-1 a b",
+        "XGROUP CREATE stream group 0",
+        "XREADGROUP GROUP group consumer STREAMS stream >",
+        "SET gone 1",
+    ] {
+        assert!(!client.run(command).is_error(), "{command}");
+    }
+    let sides = setup.sides();
+    sides.assert_equal();
+    let id = |key: &str| format!("(SELECT id FROM tandem.keys WHERE key = '{key}')");
+    for (key, change) in [
+        (
+            "string",
+            format!("UPDATE tandem.strings SET value = 'other' WHERE key_id = {}", id("string")),
+        ),
+        (
+            "string",
+            "UPDATE tandem.keys SET expires_at_ms = expires_at_ms + 1 WHERE key = 'string'".into(),
+        ),
+        (
+            "hash",
+            format!(
+                "UPDATE tandem.hashes SET value = '3' WHERE field = 'b' AND key_id = {}",
+                id("hash")
+            ),
+        ),
+        ("list", format!("UPDATE tandem.lists SET pos = -pos WHERE key_id = {}", id("list"))),
+        ("set", format!("DELETE FROM tandem.sets WHERE member = 'a' AND key_id = {}", id("set"))),
+        (
+            "zset",
+            format!(
+                "UPDATE tandem.zsets SET score = '-0' WHERE member = 'a' AND key_id = {}",
+                id("zset")
+            ),
+        ),
+        (
+            "stream",
+            format!(
+                "UPDATE tandem.stream_pending SET delivery_count = 9 WHERE key_id = {}",
+                id("stream")
+            ),
+        ),
+        ("gone", "DELETE FROM tandem.keys WHERE key = 'gone'".into()),
+    ] {
+        let script = format!("BEGIN; {change}; COMMIT");
+        let before = sides.differences().unwrap().found.len();
+        setup.postgres.sql(&script);
+        let after = sides.differences().unwrap();
+        assert!(
+            after.found.iter().any(|(name, _)| name.key == key.as_bytes()),
+            "{change}: {after}"
+        );
+        assert!(after.found.len() >= before, "{change}: {after}");
+    }
+    let all = sides.differences().unwrap();
+    assert_eq!(all.found.len(), 7, "{all}");
+    assert!(!all.faults.is_empty(), "a row of no key goes unnoticed: {all}");
+}
