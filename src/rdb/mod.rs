@@ -15,6 +15,9 @@ mod stream;
 pub mod types;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 
 pub use decoder::Decoder;

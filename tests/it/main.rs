@@ -3,3 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests block their own thread only")]
 
 mod harness;
+mod rdb;
+mod rdb_values;
+mod replica;
