@@ -9,15 +9,21 @@
 //! then change. A command that answers an error has changed nothing.
 
 mod args;
+mod bits;
 pub mod delta;
+mod expiry;
+mod generic;
 pub mod glob;
 mod hashes;
+mod hyperloglog;
 mod keyspace;
 mod lists;
 mod number;
 mod object;
 mod sets;
+mod sort;
 mod stop;
+mod strings;
 mod table;
 pub mod value;
 mod zsets;

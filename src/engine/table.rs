@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::keyspace::LIST_WINDOW;
 use super::stop::{Answer, Need, Part};
-use super::{Call, Db, End, Keyspace, hashes, lists, sets, zsets};
+use super::{Call, Db, End, Keyspace};
 use crate::resp::Reply;
 
 /// One command of the engine.
@@ -54,8 +54,18 @@ impl Command {
     }
 }
 
-const FAMILIES: &[&[Command]] =
-    &[hashes::COMMANDS, lists::COMMANDS, sets::COMMANDS, zsets::COMMANDS];
+const FAMILIES: &[&[Command]] = &[
+    super::bits::COMMANDS,
+    super::expiry::COMMANDS,
+    super::generic::COMMANDS,
+    super::hashes::COMMANDS,
+    super::hyperloglog::COMMANDS,
+    super::lists::COMMANDS,
+    super::sets::COMMANDS,
+    super::sort::COMMANDS,
+    super::strings::COMMANDS,
+    super::zsets::COMMANDS,
+];
 
 static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Command, ahash::RandomState>> =
     LazyLock::new(|| FAMILIES.iter().copied().flatten().map(|c| (c.name.as_bytes(), c)).collect());

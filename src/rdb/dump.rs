@@ -3,6 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::cursor::Cursor;
 use super::encode::Encoder;
 use super::error::{RdbError, RdbErrorKind};
 use super::shape::{self, Scanner};
@@ -18,6 +19,29 @@ pub fn decode_dump(payload: &[u8]) -> Result<Object, RdbError> {
     let version = verify(payload)
         .ok_or(RdbError { offset: footer_at as u64, kind: RdbErrorKind::DumpFooter })?;
     decode_value(&payload[..footer_at], version).map_err(|kind| RdbError { offset: 0, kind })
+}
+
+/// The sources of the function libraries in what `FUNCTION DUMP` answers and `FUNCTION RESTORE`
+/// takes.
+pub fn decode_functions(payload: &[u8]) -> Result<Vec<Bytes>, RdbError> {
+    let footer_at = payload.len().saturating_sub(FOOTER);
+    let wrong = RdbError { offset: footer_at as u64, kind: RdbErrorKind::DumpFooter };
+    verify(payload).ok_or(wrong)?;
+    let mut cursor = Cursor::new(&payload[..footer_at], 0);
+    let mut sources = Vec::new();
+    while cursor.remaining() > 0 {
+        let offset = cursor.at as u64;
+        let source = match cursor.u8() {
+            Ok(OP_FUNCTION2) => {
+                cursor.string_copy().map_err(|fault| fault.at_end("a function library"))
+            }
+            Ok(OP_FUNCTION_PRE_GA) => Err(RdbErrorKind::PreReleaseFunction),
+            Ok(other) => Err(RdbErrorKind::UnknownType(other)),
+            Err(fault) => Err(fault.at_end("a function library")),
+        };
+        sources.push(source.map_err(|kind| RdbError { offset, kind })?);
+    }
+    Ok(sources)
 }
 
 /// The RDB version of a payload whose footer is right.

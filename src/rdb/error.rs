@@ -43,4 +43,13 @@ impl RdbError {
             _ => "ERR Bad data format",
         }
     }
+
+    /// The words in which `FUNCTION RESTORE` refuses such a payload (Redis 7.0, `functions.c`).
+    pub fn function_restore_reply(&self) -> &'static str {
+        match self.kind {
+            RdbErrorKind::DumpFooter => "ERR DUMP payload version or checksum are wrong",
+            RdbErrorKind::UnknownType(_) => "ERR given type is not a function",
+            _ => "ERR failed loading the given functions payload",
+        }
+    }
 }

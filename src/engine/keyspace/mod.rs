@@ -85,6 +85,8 @@ pub struct Keyspace {
     /// The clock as the caller sees it, Unix time in ms.
     pub now_ms: i64,
     pub rng: SmallRng,
+    /// How many databases a client may select.
+    pub databases_configured: u32,
 }
 
 impl Keyspace {
@@ -103,6 +105,7 @@ impl Keyspace {
             expiry,
             now_ms: 0,
             rng: SmallRng::seed_from_u64(seed),
+            databases_configured: 16,
         }
     }
 
