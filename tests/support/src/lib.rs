@@ -27,7 +27,7 @@ mod tandem;
 
 pub use ports::Port;
 pub use postgres::Postgres;
-pub use process::Process;
+pub use process::{Process, find_program};
 pub use redis::{Redis, RedisOptions};
 pub use resp::{Client, RespError, Value, encode};
 pub use scratch::Scratch;

@@ -38,6 +38,18 @@ impl Process {
         Process { name, child, last_signal: recipe.last_signal, status: None }
     }
 
+    /// Starts another program, such as a proxy to compare with, with its output in `log`.
+    pub fn start(program: &Path, args: &[&str], log: &Path) -> Process {
+        Process::spawn(&Recipe {
+            program: program.to_owned(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            env: Vec::new(),
+            log: log.to_owned(),
+            user: None,
+            last_signal: Signal::SIGKILL,
+        })
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -198,7 +210,7 @@ pub(crate) fn tail(log: &Path) -> String {
 }
 
 /// Looks a program up in `PATH` and then in `extra` directories.
-pub(crate) fn find_program(name: &str, extra: &[PathBuf]) -> Option<PathBuf> {
+pub fn find_program(name: &str, extra: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain(extra.iter().cloned());
     dirs.map(|dir| dir.join(name)).find(|candidate| candidate.is_file())

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -154,6 +155,20 @@ impl Tandem {
     pub fn spawn(&mut self) {
         self.process = None;
         self.process = Some(Process::spawn(&self.recipe));
+    }
+
+    /// What the proxy says about itself: the fields of `INFO tandem`.
+    pub fn status(&self) -> BTreeMap<String, String> {
+        let text = self.client().call(["INFO", "tandem"]).text();
+        let fields = text.lines().filter_map(|line| line.split_once(':'));
+        fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Waits until the mirror follows the replication stream.
+    pub fn wait_streaming(&self) {
+        crate::wait_for("the mirror to stream", Duration::from_secs(60), || {
+            self.status().get("mirror_state").is_some_and(|state| state == "streaming")
+        });
     }
 
     /// True when the proxy answers PING, be it with an error such as NOAUTH.
