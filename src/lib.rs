@@ -12,4 +12,5 @@ pub mod rdb;
 pub mod resp;
 pub mod store;
 pub mod strategy;
+mod tls;
 pub mod upstream;

@@ -1,1 +1,147 @@
-//! Room `store`, see docs/design.md.
+//! PostgreSQL: the tables of `schema/`, what is written to them and read from them.
+//! The only place with SQL.
+//!
+//! [`Store`] is one session of one writer. It ends with the first error: whoever uses it connects
+//! anew and goes on from the position that PostgreSQL has.
+
+mod connect;
+mod error;
+mod load;
+mod migrate;
+mod numeric;
+mod persist;
+mod session;
+mod types;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+
+pub use connect::Connector;
+pub use error::StoreError;
+pub use types::{Commit, Position};
+
+use crate::config;
+use crate::engine::delta::KeyId;
+use crate::engine::{Db, Loaded, Need};
+use connect::Role;
+use session::Session;
+
+/// The writer's session.
+pub struct Store {
+    connector: Connector,
+    session: Session,
+    loads: OnceLock<load::Statements>,
+    persists: OnceLock<persist::Statements>,
+    /// The writer's number; 0 until [`Store::position`] has taken one.
+    epoch: AtomicI64,
+}
+
+impl Store {
+    /// Connects; the schema may still be missing.
+    pub async fn connect(postgres: &config::Postgres) -> Result<Store, StoreError> {
+        let connector = Connector::new(postgres)?;
+        let session = connector.open(Role::Rows).await?;
+        Ok(Store {
+            connector,
+            session,
+            loads: OnceLock::new(),
+            persists: OnceLock::new(),
+            epoch: AtomicI64::new(0),
+        })
+    }
+
+    /// Creates the schema or brings it up to date.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let mut session = self.connector.open(Role::Bulk).await?;
+        migrate::migrate(&self.connector, &mut session).await
+    }
+
+    /// Takes over as the writer and reads the position to go on from, `None` when nothing was ever
+    /// mirrored. From here on every transaction of an earlier writer fails, also one that is still on
+    /// its way; so the position stays what it is until this writer changes it.
+    pub async fn position(&self) -> Result<Option<Position>, StoreError> {
+        let claim = "UPDATE replication SET epoch = epoch + 1, updated_at = now()
+                     RETURNING epoch, replid, repl_offset, db";
+        let row = self.session.run(self.session.client().query_one(claim, &[])).await?;
+        self.epoch.store(row.try_get(0)?, Ordering::Release);
+        let replid: Option<String> = row.try_get(1)?;
+        let offset: Option<i64> = row.try_get(2)?;
+        let db: Option<i32> = row.try_get(3)?;
+        Ok(replid.zip(offset).map(|(replid, offset)| Position {
+            replid,
+            offset,
+            db: db.unwrap_or(0).unsigned_abs(),
+        }))
+    }
+
+    /// Commits one transaction: the changes and the position that they reach.
+    pub async fn persist(&self, commit: &Commit) -> Result<(), StoreError> {
+        let statements = match self.persists.get() {
+            Some(statements) => statements,
+            None => {
+                let prepared =
+                    self.session.run(persist::Statements::prepare(&self.session)).await?;
+                self.persists.get_or_init(|| prepared)
+            }
+        };
+        let epoch = self.epoch.load(Ordering::Acquire);
+        persist::persist(&self.session, statements, epoch, commit).await
+    }
+
+    /// Loads what is asked for, one answer per need, in their order. Not while a commit is under way.
+    pub async fn load(&self, needs: &[Need]) -> Result<Vec<Loaded>, StoreError> {
+        let statements = match self.loads.get() {
+            Some(statements) => statements,
+            None => {
+                let prepared = self.session.run(load::Statements::prepare(&self.session)).await?;
+                self.loads.get_or_init(|| prepared)
+            }
+        };
+        self.session.run(load::load(self.session.client(), statements, needs)).await
+    }
+
+    /// The greatest key id in use; 0 when there are no keys.
+    pub async fn max_key_id(&self) -> Result<KeyId, StoreError> {
+        let query = "SELECT coalesce(max(id), 0) FROM keys";
+        let row = self.session.run(self.session.client().query_one(query, &[])).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// True when there are no keys.
+    pub async fn is_empty(&self) -> Result<bool, StoreError> {
+        let query = "SELECT NOT EXISTS (SELECT FROM keys)";
+        let row = self.session.run(self.session.client().query_one(query, &[])).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Keys that have to be read again from Redis.
+    pub async fn rereads(&self) -> Result<Vec<(Db, Bytes)>, StoreError> {
+        let query = "SELECT db, key FROM rereads ORDER BY added_at";
+        let rows = self.session.run(self.session.client().query(query, &[])).await?;
+        rows.iter()
+            .map(|row| {
+                let (db, key): (i32, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
+                Ok((db.unsigned_abs(), Bytes::copy_from_slice(key)))
+            })
+            .collect()
+    }
+
+    /// Function libraries: name and source.
+    pub async fn functions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let query = "SELECT name, source FROM functions ORDER BY name";
+        let rows = self.session.run(self.session.client().query(query, &[])).await?;
+        rows.iter()
+            .map(|row| {
+                let (name, source): (&[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?);
+                Ok((Bytes::copy_from_slice(name), Bytes::copy_from_slice(source)))
+            })
+            .collect()
+    }
+}
+
+/// A database's number as the columns hold it.
+fn db_column(db: Db) -> i32 {
+    i32::try_from(db).unwrap_or(i32::MAX)
+}

@@ -5,16 +5,17 @@ use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::{Stream, tls};
+use super::Stream;
 use crate::config::{self, ConfigError, RedisAddress, RedisUrl};
+use crate::tls::{self, TlsError, TlsFiles};
 
 /// Why Redis could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error(transparent)]
     Url(#[from] ConfigError),
-    #[error("TLS for Redis: {message}")]
-    Tls { message: String },
+    #[error("TLS for Redis: {0}")]
+    Tls(#[from] TlsError),
     #[error("cannot connect to Redis at {address}: {source}")]
     Io { address: String, source: io::Error },
     #[error("Redis at {address} did not take the connection within {after:?}")]
@@ -42,7 +43,14 @@ impl Connector {
         let url = RedisUrl::parse(&redis.url)?;
         let tls = match url.address {
             RedisAddress::Tcp { tls: true, .. } => {
-                Some(TlsConnector::from(tls::client_config(redis)?))
+                let files = TlsFiles {
+                    section: "redis",
+                    ca: &redis.tls_ca,
+                    cert: &redis.tls_cert,
+                    key: &redis.tls_key,
+                    verify: redis.tls_verify,
+                };
+                Some(TlsConnector::from(tls::client_config(&files)?))
             }
             _ => None,
         };
@@ -80,7 +88,7 @@ impl Connector {
         let tls = source.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
         match tls {
             Some(e @ (rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))) => {
-                ConnectError::Tls { message: format!("{}: {e}", self.shown()) }
+                ConnectError::Tls(TlsError(format!("{}: {e}", self.shown())))
             }
             _ => ConnectError::Io { address: self.shown(), source },
         }

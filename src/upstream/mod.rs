@@ -4,7 +4,6 @@ mod backoff;
 mod connect;
 mod side;
 mod stream;
-mod tls;
 
 pub use backoff::Backoff;
 pub use connect::{ConnectError, Connector, connect};

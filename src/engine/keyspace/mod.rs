@@ -403,6 +403,9 @@ impl Keyspace {
             }
         });
         let result = f(&mut entry.value, &mut change.rows);
+        if let (Value::Stream(stream), Rows::Stream(rows)) = (&entry.value, &mut change.rows) {
+            rows.set_counters(stream);
+        }
         change.len = entry.value.len();
         change.expires_at_ms = entry.expires_at_ms;
         entry.touched = seq;

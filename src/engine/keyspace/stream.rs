@@ -48,7 +48,7 @@ impl Keyspace {
     }
 
     /// Changes a stream, creating an empty one when it is not there. What `f` changes of the entries
-    /// has to be in memory. The stream's own row is recorded afterwards.
+    /// has to be in memory.
     pub fn stream_change<R>(
         &mut self,
         db: Db,
@@ -62,9 +62,6 @@ impl Keyspace {
             let before = rows.entries.len();
             let result = f(StreamChange { stream: &mut *stream, rows: &mut *rows });
             bytes = (rows.entries.len() - before) * 128;
-            rows.last_id = stream.last_id;
-            rows.max_deleted_id = stream.max_deleted_id;
-            rows.entries_added = stream.entries_added;
             Some(result)
         });
         self.grown += bytes;
@@ -136,6 +133,15 @@ impl Stream {
     /// Entries up to this id are known: they are in `front`, or there are none.
     pub fn known_below(&self) -> StreamId {
         self.front.last_key_value().map_or(StreamId::default(), |(id, _)| *id)
+    }
+}
+
+impl StreamRows {
+    /// Records the stream's own row as it is now.
+    pub(super) fn set_counters(&mut self, stream: &Stream) {
+        self.last_id = stream.last_id;
+        self.max_deleted_id = stream.max_deleted_id;
+        self.entries_added = stream.entries_added;
     }
 }
 

@@ -1,3 +1,5 @@
+//! The client's side of TLS, towards Redis and PostgreSQL.
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,34 +9,47 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use super::connect::ConnectError;
-use crate::config;
+/// The TLS keys of a section of `proxy.toml`; empty paths for what is not set.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsFiles<'a> {
+    pub section: &'static str,
+    /// Certificate authorities to trust; empty: the system's.
+    pub ca: &'a Path,
+    pub cert: &'a Path,
+    pub key: &'a Path,
+    pub verify: bool,
+}
 
-/// The TLS side of `[redis]`: CA file or the system's roots, client certificate, verification.
-pub(super) fn client_config(redis: &config::Redis) -> Result<Arc<ClientConfig>, ConnectError> {
+/// Why TLS cannot be set up from the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsError(pub String);
+
+/// A client's side of TLS: CA file or the system's roots, client certificate, verification.
+pub fn client_config(files: &TlsFiles<'_>) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|e| ConnectError::Tls { message: e.to_string() })?;
-    let builder = if redis.tls_verify {
-        builder.with_root_certificates(roots(&redis.tls_ca)?)
+        .map_err(|e| TlsError(e.to_string()))?;
+    let builder = if files.verify {
+        builder.with_root_certificates(roots(files)?)
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
     };
-    let config = if redis.tls_cert.as_os_str().is_empty() {
+    let config = if files.cert.as_os_str().is_empty() {
         builder.with_no_client_auth()
     } else {
-        let (chain, key) = (certificates(&redis.tls_cert)?, private_key(&redis.tls_key)?);
+        let (chain, key) = (certificates(files, "tls_cert", files.cert)?, private_key(files)?);
         builder
             .with_client_auth_cert(chain, key)
-            .map_err(|e| bad_file("redis.tls_cert", &redis.tls_cert, e))?
+            .map_err(|e| bad_file(files, "tls_cert", files.cert, e))?
     };
     Ok(Arc::new(config))
 }
 
-fn roots(ca: &Path) -> Result<RootCertStore, ConnectError> {
+fn roots(files: &TlsFiles<'_>) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
-    if ca.as_os_str().is_empty() {
+    if files.ca.as_os_str().is_empty() {
         let system = rustls_native_certs::load_native_certs();
         store.add_parsable_certificates(system.certs);
         if store.is_empty() {
@@ -42,29 +57,38 @@ fn roots(ca: &Path) -> Result<RootCertStore, ConnectError> {
         }
         return Ok(store);
     }
-    let found = certificates(ca)?;
+    let found = certificates(files, "tls_ca", files.ca)?;
     let (added, _) = store.add_parsable_certificates(found);
     if added == 0 {
-        return Err(bad_file("redis.tls_ca", ca, "no usable certificate in it"));
+        return Err(bad_file(files, "tls_ca", files.ca, "no usable certificate in it"));
     }
     Ok(store)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
+fn certificates(
+    files: &TlsFiles<'_>,
+    what: &str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|e| bad_file("certificates", path, e))
+        .map_err(|e| bad_file(files, what, path, e))
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConnectError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|e| bad_file("redis.tls_key", path, e))
+fn private_key(files: &TlsFiles<'_>) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(files.key).map_err(|e| bad_file(files, "tls_key", files.key, e))
 }
 
-fn bad_file(what: &str, path: &Path, error: impl std::fmt::Display) -> ConnectError {
-    ConnectError::Tls { message: format!("{what} {}: {error}", path.display()) }
+fn bad_file(
+    files: &TlsFiles<'_>,
+    what: &str,
+    path: &Path,
+    error: impl std::fmt::Display,
+) -> TlsError {
+    TlsError(format!("{}.{what} {}: {error}", files.section, path.display()))
 }
 
-/// `redis.tls_verify = false`: encrypts, without knowing to whom.
+/// `tls_verify = false`: encrypts, without knowing to whom.
 #[derive(Debug)]
 struct AcceptAny(Arc<CryptoProvider>);
 

@@ -1,0 +1,75 @@
+use tokio_postgres::{Error, Statement};
+
+use crate::store::session::Session;
+
+macro_rules! statements {
+    ($($name:ident = $sql:expr;)+) => {
+        /// The reads, prepared once per session.
+        pub struct Statements {
+            $(pub $name: Statement,)+
+        }
+
+        impl Statements {
+            /// Prepares all in one round trip.
+            pub async fn prepare(session: &Session) -> Result<Statements, Error> {
+                let client = session.client();
+                let ($($name,)+) = futures_util::try_join!($(client.prepare($sql),)+)?;
+                Ok(Statements { $($name,)+ })
+            }
+        }
+    };
+}
+
+statements! {
+    keys = "SELECT u.n, k.id, k.kind, k.expires_at_ms, k.len, k.version
+        FROM unnest($1::integer[], $2::bytea[]) WITH ORDINALITY AS u (db, key, n)
+        JOIN keys k ON k.db = u.db AND index_form(k.key) = index_form(u.key)";
+    strings = "SELECT key_id, value FROM strings WHERE key_id = ANY($1::bigint[])";
+    opaque = "SELECT key_id, dump FROM opaque WHERE key_id = ANY($1::bigint[])";
+
+    hashes = "SELECT key_id, field, value FROM hashes WHERE key_id = ANY($1::bigint[])";
+    sets = "SELECT key_id, member FROM sets WHERE key_id = ANY($1::bigint[])";
+    zsets = "SELECT key_id, member, score FROM zsets WHERE key_id = ANY($1::bigint[])";
+    lists = "SELECT key_id, pos, value FROM lists WHERE key_id = ANY($1::bigint[])
+        ORDER BY key_id, pos";
+
+    // Members: u.n is the number of the one that is asked for.
+    hash_fields = "SELECT u.n, h.value
+        FROM unnest($1::bigint[], $2::bytea[]) WITH ORDINALITY AS u (key_id, field, n)
+        JOIN hashes h ON h.key_id = u.key_id AND index_form(h.field) = index_form(u.field)";
+    set_members = "SELECT u.n
+        FROM unnest($1::bigint[], $2::bytea[]) WITH ORDINALITY AS u (key_id, member, n)
+        JOIN sets s ON s.key_id = u.key_id AND index_form(s.member) = index_form(u.member)";
+    zset_members = "SELECT u.n, z.score
+        FROM unnest($1::bigint[], $2::bytea[]) WITH ORDINALITY AS u (key_id, member, n)
+        JOIN zsets z ON z.key_id = u.key_id AND index_form(z.member) = index_form(u.member)";
+
+    list_ends = "SELECT u.key_id,
+            (SELECT min(pos) FROM lists l WHERE l.key_id = u.key_id),
+            (SELECT max(pos) FROM lists l WHERE l.key_id = u.key_id)
+        FROM unnest($1::bigint[]) AS u (key_id)";
+    // Windows: u.n is the number of the window; from and to are included.
+    list_front = "SELECT u.n, l.pos, l.value
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS u (key_id, from_pos, count, n)
+        CROSS JOIN LATERAL (SELECT pos, value FROM lists
+            WHERE key_id = u.key_id AND pos >= u.from_pos ORDER BY pos LIMIT u.count) l";
+    list_back = "SELECT u.n, l.pos, l.value
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS u (key_id, to_pos, count, n)
+        CROSS JOIN LATERAL (SELECT pos, value FROM lists
+            WHERE key_id = u.key_id AND pos <= u.to_pos ORDER BY pos DESC LIMIT u.count) l";
+
+    streams = "SELECT key_id, last_ms, last_seq, max_deleted_ms, max_deleted_seq, entries_added
+        FROM streams WHERE key_id = ANY($1::bigint[])";
+    groups = "SELECT key_id, name, last_ms, last_seq, entries_read
+        FROM stream_groups WHERE key_id = ANY($1::bigint[])";
+    consumers = "SELECT key_id, group_name, name, seen_at_ms, active_at_ms
+        FROM stream_consumers WHERE key_id = ANY($1::bigint[])";
+    pending = "SELECT key_id, group_name, ms, seq, consumer, delivered_at_ms, delivery_count
+        FROM stream_pending WHERE key_id = ANY($1::bigint[])";
+    entries = "SELECT u.n, e.ms, e.seq, e.fields
+        FROM unnest($1::bigint[], $2::numeric[], $3::numeric[], $4::bigint[])
+             WITH ORDINALITY AS u (key_id, after_ms, after_seq, count, n)
+        CROSS JOIN LATERAL (SELECT ms, seq, fields FROM stream_entries
+            WHERE key_id = u.key_id AND (ms, seq) > (u.after_ms, u.after_seq)
+            ORDER BY ms, seq LIMIT u.count) e";
+}
