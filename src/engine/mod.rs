@@ -23,6 +23,7 @@ mod object;
 mod sets;
 mod sort;
 mod stop;
+mod streams;
 mod strings;
 mod table;
 pub mod value;

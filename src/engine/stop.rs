@@ -82,6 +82,11 @@ impl Reads {
         None
     }
 
+    /// What is lacking; errors are left to the command, which runs into them in its own order.
+    pub fn loaded(self) -> Answer<()> {
+        if self.needs.is_empty() { Ok(()) } else { Err(Stop::NotLoaded(self.needs)) }
+    }
+
     /// What is lacking, or else the first error. With something lacking, an error is not final: a
     /// key before it may decide otherwise.
     pub fn done(self) -> Answer<()> {

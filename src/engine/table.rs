@@ -63,6 +63,7 @@ const FAMILIES: &[&[Command]] = &[
     super::lists::COMMANDS,
     super::sets::COMMANDS,
     super::sort::COMMANDS,
+    super::streams::COMMANDS,
     super::strings::COMMANDS,
     super::zsets::COMMANDS,
 ];

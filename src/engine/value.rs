@@ -295,6 +295,8 @@ pub struct Stream {
     pub front: BTreeMap<StreamId, EntryFields>,
     pub back: BTreeMap<StreamId, EntryFields>,
     pub gap: u64,
+    /// With a gap: entries up to this id were in `front` once; PostgreSQL may still have them.
+    pub floor: StreamId,
     pub last_id: StreamId,
     pub max_deleted_id: StreamId,
     pub entries_added: u64,

@@ -21,7 +21,7 @@ use rand::rngs::SmallRng;
 
 pub use list::{End, LIST_WINDOW};
 pub use load::{Found, Loaded};
-pub use stream::StreamChange;
+pub use stream::{StreamChange, StreamRange};
 
 use super::Db;
 use super::delta::{Changes, Delta, KeyChange, KeyId, Rows, Step};

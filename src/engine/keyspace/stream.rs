@@ -9,6 +9,16 @@ use crate::engine::value::{EntryFields, Kind, Stream, StreamId, Value};
 /// Entries asked for at once when the old end of a long stream is looked at.
 const WINDOW: u64 = 256;
 
+/// Entries with ids from `start` to `end`, both included, `limit` at most.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamRange {
+    pub start: StreamId,
+    pub end: StreamId,
+    /// From `end` down to `start`.
+    pub reverse: bool,
+    pub limit: u64,
+}
+
 /// A stream and the rows of it that change together.
 pub struct StreamChange<'a> {
     pub stream: &'a mut Stream,
@@ -47,6 +57,36 @@ impl Keyspace {
         Err(Stop::need(db, key, Part::Oldest { after, count: want }))
     }
 
+    /// The entries of a range.
+    pub fn stream_range(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        range: &StreamRange,
+    ) -> Answer<Vec<(StreamId, EntryFields)>> {
+        let Some(stream) = self.stream(db, key)? else { return Ok(Vec::new()) };
+        stream.range(range).map_err(|part| Stop::need(db, key, part))
+    }
+
+    /// One entry, `None` when there is none with this id.
+    pub fn stream_entry(
+        &mut self,
+        db: Db,
+        key: &Bytes,
+        id: StreamId,
+    ) -> Answer<Option<EntryFields>> {
+        let one = StreamRange { start: id, end: id, reverse: false, limit: 1 };
+        Ok(self.stream_range(db, key, &one)?.pop().map(|(_, fields)| fields))
+    }
+
+    /// The id of the oldest entry; 0-0 when there is none.
+    pub fn stream_first_id(&mut self, db: Db, key: &Bytes) -> Answer<StreamId> {
+        self.stream_want_oldest(db, key, 1)?;
+        let stream = self.stream(db, key)?;
+        let first = stream.and_then(|stream| stream.front.first_key_value());
+        Ok(first.map_or(StreamId::default(), |(id, _)| *id))
+    }
+
     /// Changes a stream, creating an empty one when it is not there. What `f` changes of the entries
     /// has to be in memory.
     pub fn stream_change<R>(
@@ -78,8 +118,11 @@ impl StreamChange<'_> {
         known.insert(id, fields);
     }
 
-    /// Removes an entry that is in memory; true when it was there.
+    /// Removes an entry of a complete stream, or the oldest one; true when it was there.
     pub fn remove(&mut self, id: StreamId) -> bool {
+        if self.stream.gap > 0 {
+            self.stream.floor = self.stream.known_below();
+        }
         let there =
             self.stream.front.remove(&id).or_else(|| self.stream.back.remove(&id)).is_some();
         if there {
@@ -132,7 +175,47 @@ impl Stream {
 
     /// Entries up to this id are known: they are in `front`, or there are none.
     pub fn known_below(&self) -> StreamId {
-        self.front.last_key_value().map_or(StreamId::default(), |(id, _)| *id)
+        self.front.last_key_value().map_or(self.floor, |(id, _)| self.floor.max(*id))
+    }
+
+    /// The entries of a range, or what has to be loaded to know them.
+    fn range(&self, range: &StreamRange) -> Result<Vec<(StreamId, EntryFields)>, Part> {
+        let StreamRange { start, end, reverse, limit } = *range;
+        if start > end || start > self.last_id || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let entry = |(id, fields): (&StreamId, &EntryFields)| (*id, fields.clone());
+        let below = self.known_below();
+        let above = self.back.first_key_value().map(|(id, _)| *id);
+        let in_back = above.is_some_and(|above| start >= above);
+        if self.gap == 0 || end <= below {
+            return Ok(if reverse {
+                self.front.range(start..=end).rev().take(limit).map(entry).collect()
+            } else {
+                self.front.range(start..=end).take(limit).map(entry).collect()
+            });
+        }
+        if reverse {
+            let near = start.max(above.unwrap_or(start));
+            let found: Vec<_> = match near <= end {
+                true => self.back.range(near..=end).rev().take(limit).map(entry).collect(),
+                false => Vec::new(),
+            };
+            return if in_back || found.len() == limit { Ok(found) } else { Err(Part::All) };
+        }
+        if in_back {
+            return Ok(self.back.range(start..=end).take(limit).map(entry).collect());
+        }
+        let found: Vec<_> = self.front.range(start..=end).take(limit).map(entry).collect();
+        if found.len() == limit {
+            return Ok(found);
+        }
+        // Loading goes on where `front` ends, which helps only when the range begins before that.
+        if start <= below && limit as u64 <= WINDOW {
+            return Err(Part::Oldest { after: below, count: WINDOW });
+        }
+        Err(Part::All)
     }
 }
 
