@@ -102,11 +102,11 @@ pub fn encode_dump(object: &Object) -> Bytes {
             STREAM_LISTPACKS_2
         }
     };
-    seal(type_byte, &encoder.out, version)
+    seal_dump(type_byte, &encoder.out, version)
 }
 
-/// Makes a payload of a type and a body.
-pub(super) fn seal(type_byte: u8, body: &[u8], version: u16) -> Bytes {
+/// Makes a `DUMP` payload of a type byte and the body that an RDB file of `version` has behind it.
+pub fn seal_dump(type_byte: u8, body: &[u8], version: u16) -> Bytes {
     let mut payload = BytesMut::with_capacity(1 + body.len() + FOOTER);
     payload.put_u8(type_byte);
     payload.put_slice(body);

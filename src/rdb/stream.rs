@@ -88,9 +88,13 @@ fn node(
         let seq = master.seq.wrapping_add_signed(list.number()?);
         let same = flags & FLAG_SAME_FIELDS != 0;
         let pairs = if same { width } else { count(list.number()?, listpack)? };
+        let mut shared = names.iter().filter(|_| same);
         let mut fields = Vec::with_capacity(pairs);
-        for at in 0..pairs {
-            let name = if same { names[at].clone() } else { list.expect()?.into_bytes() };
+        for _ in 0..pairs {
+            let name = match shared.next() {
+                Some(name) => name.clone(),
+                None => list.expect()?.into_bytes(),
+            };
             fields.push((name, list.expect()?.into_bytes()));
         }
         list.number()?;

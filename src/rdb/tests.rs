@@ -335,13 +335,13 @@ fn what_is_no_rdb_is_named() {
     // Redis leaves out keys without elements on loading; RESTORE refuses them.
     let items = one_key(9, SET, b"\0").expect("skipped");
     assert_eq!(items, [Item::End { checksummed: true }]);
-    let refused = decode_dump(&dump::seal(SET, b"\0", 9)).expect_err("empty");
+    let refused = decode_dump(&dump::seal_dump(SET, b"\0", 9)).expect_err("empty");
     assert_eq!(refused.restore_reply(), "ERR Bad data format");
     let mut payload = encode_dump(&Object::String("v".into())).to_vec();
     payload[1] ^= 1;
     let refused = decode_dump(&payload).expect_err("checksum");
     assert_eq!(refused.restore_reply(), "ERR DUMP payload version or checksum are wrong");
-    let newer = decode_dump(&dump::seal(STRING, b"\x01v", 13)).expect_err("version");
+    let newer = decode_dump(&dump::seal_dump(STRING, b"\x01v", 13)).expect_err("version");
     assert_eq!(newer.kind, RdbErrorKind::DumpFooter);
     assert_eq!(decode_dump(b"").expect_err("nothing").kind, RdbErrorKind::DumpFooter);
 }
@@ -458,9 +458,9 @@ proptest! {
             let at = at.index(body.len());
             body[at] ^= 1u8 << bit;
         }
-        let _ = decode_dump(&dump::seal(payload[0], &body, 10));
+        let _ = decode_dump(&dump::seal_dump(payload[0], &body, 10));
         body.truncate(cut.index(body.len()));
-        let _ = decode_dump(&dump::seal(payload[0], &body, 10));
+        let _ = decode_dump(&dump::seal_dump(payload[0], &body, 10));
     }
 
     #[test]
@@ -468,13 +468,13 @@ proptest! {
         type_byte in prop::sample::select(&TYPES[..]),
         body in proptest::collection::vec(prop_oneof![0..8u8, any::<u8>()], 0..200),
     ) {
-        let _ = decode_dump(&dump::seal(type_byte, &body, 10));
+        let _ = decode_dump(&dump::seal_dump(type_byte, &body, 10));
         // The same within a string, where the compact encodings lie; with a right length before it.
         let mut packed = body.clone();
         let total = (packed.len() as u32).to_le_bytes();
         packed.iter_mut().zip(total).for_each(|(to, from)| *to = from);
-        let _ = decode_dump(&dump::seal(type_byte, &text(&packed), 10));
+        let _ = decode_dump(&dump::seal_dump(type_byte, &text(&packed), 10));
         let node = [&[1][..], &text(&[0; 16]), &text(&packed), &body].concat();
-        let _ = decode_dump(&dump::seal(STREAM_LISTPACKS_2, &node, 10));
+        let _ = decode_dump(&dump::seal_dump(STREAM_LISTPACKS_2, &node, 10));
     }
 }

@@ -55,7 +55,7 @@ fn object(
             Object::Stream(stream::decode(type_byte, body, cursor)?)
         }
         MODULE_2 | HASH_METADATA_PRE_GA..=HASH_LISTPACK_EX => {
-            Object::Opaque { type_byte, dump: dump::seal(type_byte, body, version) }
+            Object::Opaque { type_byte, dump: dump::seal_dump(type_byte, body, version) }
         }
         MODULE_PRE_GA => return Err(RdbErrorKind::ModuleVersion1.into()),
         other => return Err(RdbErrorKind::UnknownType(other).into()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::{Client, Redis, Value, seed, wait_for};
+use support::{Client, Port, Redis, Value, seed, wait_for};
 use tandem::config;
 use tandem::mirror::replica::{Event, Replica, ReplicaError, Resume};
 use tandem::rdb::Item;
@@ -274,4 +274,61 @@ async fn a_consumer_that_is_busy_for_long_keeps_its_link() {
     client.run("SET b 1");
     let (_, end) = until(&mut replica, &["SET", "b"]).await;
     assert!(end <= master_offset(&mut client));
+}
+
+/// Makes a certificate authority and a certificate for 127.0.0.1 in `dir`.
+fn certificates(dir: &std::path::Path) {
+    let openssl = |words: &str| {
+        let mut run = std::process::Command::new("openssl");
+        let output = run
+            .args(words.split(' '))
+            .current_dir(dir)
+            .output()
+            .expect("openssl: apt install openssl");
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=authority"));
+    openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=redis"));
+    std::fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1\n").expect("written");
+    openssl(
+        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile names -days 2 -out server.crt",
+    );
+}
+
+#[tokio::test]
+async fn over_tls() {
+    let dir = tempfile::tempdir().expect("a directory");
+    certificates(dir.path());
+    let (file, port) = (|name: &str| dir.path().join(name), Port::take());
+    let redis = Redis::options()
+        .with("tls-port", &port.number().to_string())
+        .with("tls-cert-file", &file("server.crt").display().to_string())
+        .with("tls-key-file", &file("server.key").display().to_string())
+        .with("tls-ca-cert-file", &file("ca.crt").display().to_string())
+        .start();
+    let with = |ca: &str, cert: &str| config::Redis {
+        tls_ca: if ca.is_empty() { ca.into() } else { file(ca) },
+        tls_cert: if cert.is_empty() { cert.into() } else { file(cert) },
+        tls_key: file("server.key"),
+        ..config(format!("rediss://127.0.0.1:{}", port.number()))
+    };
+    let mut replica =
+        Replica::connect(&with("ca.crt", "server.crt"), None).await.expect("attached");
+    full(&mut replica).await;
+    redis.client().run("SET a 1");
+    until(&mut replica, &["SET", "a"]).await;
+    let unverified = config::Redis { tls_verify: false, ..with("", "server.crt") };
+    assert!(Replica::connect(&unverified, None).await.is_ok());
+
+    let error =
+        Replica::connect(&with("", "server.crt"), None).await.expect_err("unknown authority");
+    assert!(!error.is_transient() && error.to_string().contains("certificate"), "{error}");
+    Replica::connect(&with("ca.crt", ""), None).await.expect_err("Redis asks for a certificate");
+    for (ca, cert) in [("missing.crt", ""), ("ca.crt", "missing.crt"), ("names", "")] {
+        let error = Replica::connect(&with(ca, cert), None).await.expect_err("no such file");
+        assert!(!error.is_transient(), "{error}");
+        let named = if cert.is_empty() { ca } else { cert };
+        assert!(error.to_string().contains(named), "{error}");
+    }
 }
