@@ -11,6 +11,7 @@
 mod args;
 mod bits;
 pub mod delta;
+mod encoding;
 mod expiry;
 mod generic;
 pub mod glob;
@@ -20,6 +21,7 @@ mod keyspace;
 mod lists;
 mod number;
 mod object;
+mod scan;
 mod sets;
 mod sort;
 mod stop;

@@ -39,6 +39,9 @@ pub enum Part {
     Oldest { after: StreamId, count: u64 },
     /// Everything.
     All,
+    /// Not of a key (it is empty) but of the database: every key, as [`Part::Meta`].
+    /// Answered by [`super::Keyspace::load_keys`].
+    Keys,
 }
 
 pub type Answer<T> = Result<T, Stop>;

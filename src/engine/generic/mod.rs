@@ -4,7 +4,9 @@
 mod dump;
 mod flush;
 mod functions;
+mod object;
 mod relocate;
+mod walk;
 
 use super::stop::{Answer, Reads};
 use super::table::{Command, Footprint};
@@ -29,6 +31,11 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "dump", arity: 2, footprint: Footprint::Whole, run: dump::dump },
     Command { name: "restore", arity: -4, footprint: META, run: dump::restore },
     Command { name: "restore-asking", arity: -4, footprint: META, run: dump::restore },
+    Command { name: "object", arity: -2, footprint: NONE, run: object::object },
+    Command { name: "keys", arity: 2, footprint: NONE, run: walk::keys_matching },
+    Command { name: "scan", arity: -2, footprint: NONE, run: walk::scan },
+    Command { name: "randomkey", arity: 1, footprint: NONE, run: walk::randomkey },
+    Command { name: "dbsize", arity: 1, footprint: NONE, run: walk::dbsize },
     Command { name: "flushdb", arity: -1, footprint: NONE, run: flush::flushdb },
     Command { name: "flushall", arity: -1, footprint: NONE, run: flush::flushall },
     Command { name: "swapdb", arity: 3, footprint: NONE, run: flush::swapdb },

@@ -50,8 +50,25 @@ impl Keyspace {
         }
     }
 
+    /// Takes in every key that the store has of a database, each with as little of its value as
+    /// `Part::Meta` brings. Afterwards the database is whole: what is not there does not exist.
+    pub fn load_keys(&mut self, db: Db, keys: impl IntoIterator<Item = (Bytes, Found)>) {
+        if self.is_whole(db) {
+            return;
+        }
+        for (key, found) in keys {
+            self.load(Loaded { db, key, found: Some(found) });
+        }
+        let space = self.space(db);
+        space.slots.retain(|_, slot| matches!(slot, Slot::Present(_)));
+        space.whole = true;
+    }
+
     /// What of a need is not in memory yet; `None` when nothing is missing.
     pub fn lacks(&self, need: &Need) -> Option<Need> {
+        if need.part == Part::Keys {
+            return (!self.is_whole(need.db)).then(|| need.clone());
+        }
         let Some(space) = self.dbs.get(&need.db) else {
             return (!self.new_dbs_whole).then(|| need.clone());
         };

@@ -145,12 +145,15 @@ impl Keyspace {
         if self.expiry == Expiry::ByLog {
             return;
         }
-        let now = self.now_ms;
-        let due =
-            self.peek(db, key).and_then(|entry| entry.expires_at_ms).is_some_and(|at| at <= now);
-        if due {
+        let expires_at_ms = self.peek(db, key).and_then(|entry| entry.expires_at_ms);
+        if expires_at_ms.is_some_and(|at_ms| self.is_past(at_ms)) {
             self.drop_key(db, key);
         }
+    }
+
+    /// True when a key with this expiry (Unix time in ms) is no longer there.
+    pub fn is_past(&self, at_ms: i64) -> bool {
+        self.expiry == Expiry::ByClock && at_ms < self.now_ms
     }
 
     /// The entry if it is in memory, without any side effect.

@@ -1,0 +1,142 @@
+//! Cursors of `SCAN` and its relatives. Source: <https://redis.io/commands/scan/>.
+//!
+//! Elements are visited in the order of a hash of their names, and the cursor is the lowest hash
+//! that was not visited. So there is no state, and what is there from the first call to the last is
+//! returned, whatever comes and goes in between.
+
+use std::collections::BinaryHeap;
+
+use bytes::Bytes;
+
+use super::glob;
+use super::number::int;
+use super::stop::{Answer, Stop};
+use crate::resp::Reply;
+
+/// The options of a call.
+#[derive(Debug)]
+pub struct Scan<'a> {
+    count: usize,
+    pattern: Option<&'a Bytes>,
+    /// `TYPE`, as it was given.
+    pub kind: Option<&'a Bytes>,
+}
+
+impl<'a> Scan<'a> {
+    pub fn parse(args: &'a [Bytes], of_keys: bool) -> Answer<Scan<'a>> {
+        let mut scan = Scan { count: 10, pattern: None, kind: None };
+        let mut rest = args;
+        while let [name, value, more @ ..] = rest {
+            match name.to_ascii_lowercase().as_slice() {
+                b"count" => {
+                    let count = int(value)?;
+                    if count < 1 {
+                        return Err(Stop::SYNTAX);
+                    }
+                    scan.count = usize::try_from(count).unwrap_or(usize::MAX);
+                }
+                b"match" => scan.pattern = Some(value),
+                b"type" if of_keys => scan.kind = Some(value),
+                _ => return Err(Stop::SYNTAX),
+            }
+            rest = more;
+        }
+        if rest.is_empty() { Ok(scan) } else { Err(Stop::SYNTAX) }
+    }
+
+    pub fn matches(&self, name: &[u8]) -> bool {
+        self.pattern.is_none_or(|pattern| glob::matches(pattern, name))
+    }
+
+    /// The elements from `cursor` on, about as many as were asked for, or everything when
+    /// `at_once`; and the next cursor, 0 at the end.
+    pub fn page<'e, T>(
+        &self,
+        cursor: u64,
+        at_once: bool,
+        elements: impl Iterator<Item = (&'e Bytes, T)>,
+    ) -> (u64, Vec<(&'e Bytes, T)>) {
+        if at_once {
+            return (0, elements.collect());
+        }
+        let mut candidates: Vec<(u64, (&Bytes, T))> = elements
+            .map(|element| (position(element.0), element))
+            .filter(|(position, _)| *position >= cursor)
+            .collect();
+        let mut lowest = BinaryHeap::new();
+        for (position, _) in &candidates {
+            if lowest.len() < self.count {
+                lowest.push(*position);
+            } else if lowest.peek().is_some_and(|highest| position < highest) {
+                lowest.pop();
+                lowest.push(*position);
+            }
+        }
+        let last = lowest.peek().copied().unwrap_or(u64::MAX);
+        let before = candidates.len();
+        // Those with one hash stay together, as a cursor cannot stand between them.
+        candidates.retain(|(position, _)| *position <= last);
+        let next = if candidates.len() < before { last + 1 } else { 0 };
+        (next, candidates.into_iter().map(|(_, element)| element).collect())
+    }
+}
+
+/// The same in every process, so that a cursor outlives a restart. Never 0 and far from the maximum.
+fn position(name: &[u8]) -> u64 {
+    u64::from(crc32fast::hash(name)) + 1
+}
+
+/// A cursor as `strtoul` reads it: an empty one is 0, a negative one wraps around.
+pub fn cursor(text: &[u8]) -> Answer<u64> {
+    let fault = Stop::error("ERR invalid cursor");
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let text = std::str::from_utf8(text).map_err(|_| fault.clone())?;
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(fault);
+    }
+    let value: u64 = digits.parse().map_err(|_| fault)?;
+    Ok(if negative { value.wrapping_neg() } else { value })
+}
+
+pub fn reply(next: u64, elements: impl Iterator<Item = Bytes>) -> Reply {
+    let elements = elements.map(Reply::Bulk).collect();
+    Reply::Array(vec![Reply::bulk(next.to_string()), Reply::Array(elements)])
+}
+
+/// What a scan of nothing answers.
+pub fn empty() -> Reply {
+    reply(0, std::iter::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn what_stays_is_returned_whatever_comes_and_goes() {
+        let stays: Vec<Bytes> = (0..500).map(|n| Bytes::from(format!("stays:{n}"))).collect();
+        let goes: Vec<Bytes> = (0..500).map(|n| Bytes::from(format!("goes:{n}"))).collect();
+        let args = [Bytes::from_static(b"COUNT"), Bytes::from_static(b"7")];
+        let scan = Scan::parse(&args, false).expect("options");
+        let (mut cursor, mut seen, mut calls) = (0, BTreeSet::new(), 0);
+        loop {
+            let there = stays.iter().chain(goes.iter().skip(calls * 5));
+            let (next, page) = scan.page(cursor, false, there.map(|name| (name, ())));
+            seen.extend(page.into_iter().map(|(name, ())| name.clone()));
+            calls += 1;
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        assert!(stays.iter().all(|name| seen.contains(name)));
+        assert!(calls > 70 && calls < 160, "{calls} calls");
+    }
+}
