@@ -14,6 +14,7 @@ pub mod delta;
 mod encoding;
 mod expiry;
 mod generic;
+mod geo;
 pub mod glob;
 mod hashes;
 mod hyperloglog;

@@ -58,6 +58,7 @@ const FAMILIES: &[&[Command]] = &[
     super::bits::COMMANDS,
     super::expiry::COMMANDS,
     super::generic::COMMANDS,
+    super::geo::COMMANDS,
     super::hashes::COMMANDS,
     super::hyperloglog::COMMANDS,
     super::lists::COMMANDS,

@@ -11,6 +11,8 @@ mod pop;
 mod range;
 mod select;
 
+pub use add::zadd;
+
 use bytes::Bytes;
 
 use super::Call;
