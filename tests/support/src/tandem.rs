@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::process::{Process, Recipe, tail};
-use crate::{Client, Port, Postgres, Redis, Scratch};
+use crate::{Client, Port, Postgres, Redis, Scratch, Value};
 
 /// How the proxy is configured and started.
 #[derive(Clone, Debug)]
@@ -157,11 +157,14 @@ impl Tandem {
         self.process = Some(Process::spawn(&self.recipe));
     }
 
-    /// What the proxy says about itself: the fields of `INFO tandem`.
+    /// What the proxy says about itself: names and values of `TANDEM STATUS`.
     pub fn status(&self) -> BTreeMap<String, String> {
-        let text = self.client().call(["INFO", "tandem"]).text();
-        let fields = text.lines().filter_map(|line| line.split_once(':'));
-        fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        let items = self.client().call(["TANDEM", "STATUS"]).items();
+        let text = |value: &Value| match value {
+            Value::Int(n) => n.to_string(),
+            other => other.text(),
+        };
+        items.chunks(2).filter_map(|p| Some((text(p.first()?), text(p.get(1)?)))).collect()
     }
 
     /// Waits until the mirror follows the replication stream.
