@@ -120,9 +120,15 @@ pub fn print_rows(rows: &[Row], known: &Known) -> bool {
     println!("\n");
     let mut unexplained = 0;
     for row in rows {
+        let mut reason = String::new();
         for lost in row.lost(known) {
             let mark = if lost.known { "known" } else { "DIFFERS" };
-            println!("{mark} {} {}: {}\n        {}", lost.mode, row.file, lost.test, lost.why);
+            println!("{mark} {} {}: {}", lost.mode, row.file, lost.test);
+            // A file that broke off has one reason for all the rest of it.
+            if lost.why != reason {
+                println!("        {}", lost.why);
+            }
+            reason = lost.why;
             unexplained += usize::from(!lost.known);
         }
         for (mode, run) in &row.through {
