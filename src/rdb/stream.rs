@@ -15,6 +15,9 @@ use super::{PendingEntry, StreamConsumer, StreamEntry, StreamGroup, StreamId, St
 pub(super) const FLAG_DELETED: i64 = 1;
 pub(super) const FLAG_SAME_FIELDS: i64 = 2;
 
+/// Fields for which room is made at once; a count alone does not get more.
+const FEW: usize = 16;
+
 fn bad(problem: &'static str) -> RdbErrorKind {
     RdbErrorKind::BadEncoding { what: "stream", problem }
 }
@@ -72,7 +75,7 @@ fn node(
     let valid = list.number()?;
     let deleted = list.number()?;
     let width = count(list.number()?, listpack)?;
-    let mut names = Vec::with_capacity(width);
+    let mut names = Vec::with_capacity(width.min(FEW));
     for _ in 0..width {
         names.push(list.expect()?.into_bytes());
     }
@@ -89,7 +92,7 @@ fn node(
         let same = flags & FLAG_SAME_FIELDS != 0;
         let pairs = if same { width } else { count(list.number()?, listpack)? };
         let mut shared = names.iter().filter(|_| same);
-        let mut fields = Vec::with_capacity(pairs);
+        let mut fields = Vec::with_capacity(pairs.min(FEW));
         for _ in 0..pairs {
             let name = match shared.next() {
                 Some(name) => name.clone(),
