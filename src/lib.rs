@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods, clippy::dbg_macro, clippy::todo)]
 
+pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod engine;
@@ -10,6 +11,7 @@ pub mod mirror;
 pub mod proxy;
 pub mod rdb;
 pub mod resp;
+pub mod server;
 pub mod store;
 pub mod strategy;
 mod tls;

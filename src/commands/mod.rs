@@ -1,1 +1,117 @@
-//! Room `commands`, see docs/design.md.
+//! The command table: which commands there are, what they need, and where their keys are.
+//!
+//! `table.tsv` is made from a real server's `COMMAND` reply by `examples/command_table.rs`. One line
+//! per command or subcommand (`client|id`), separated by tabs: name, arity (negative: at least),
+//! flags, and key specifications `begin/find/flags` as in
+//! <https://redis.io/docs/reference/key-specs/>.
+
+mod class;
+mod keys;
+mod spec;
+
+use std::sync::LazyLock;
+
+use hashbrown::HashMap;
+
+pub use class::Class;
+pub use spec::{Begin, Find, Flags, KeySpec};
+
+/// One command or subcommand.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Lower case; a subcommand is `container|name`.
+    pub name: &'static str,
+    /// Number of words, the name included; negative: at least that many.
+    pub arity: i32,
+    pub flags: Flags,
+    pub keys: Vec<KeySpec>,
+    /// How the proxy has to treat it.
+    pub class: Class,
+    /// True when it changes data, or may: scripts and functions count, whatever they do.
+    pub writes: bool,
+    script: bool,
+}
+
+impl Command {
+    /// True for commands that run a script or a function, which may take long.
+    pub fn is_script(&self) -> bool {
+        self.script
+    }
+
+    /// True when a call with `words` words, the name included, has the right number of them.
+    pub fn takes(&self, words: usize) -> bool {
+        let wanted = self.arity.unsigned_abs() as usize;
+        if self.arity < 0 { words >= wanted } else { words == wanted }
+    }
+}
+
+/// Commands that only the proxy has, as lines of the table.
+const OWN: &str = "tandem\t-2\tadmin,noscript,loading,stale\t-";
+
+struct Table {
+    commands: HashMap<&'static [u8], Command, ahash::RandomState>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let mut commands = HashMap::default();
+    for line in include_str!("table.tsv").lines().filter(|line| !line.starts_with('#')) {
+        let command = spec::parse_line(line);
+        commands.insert(command.name.as_bytes(), command);
+    }
+    for line in OWN.lines() {
+        let command = spec::parse_line(line);
+        commands.insert(command.name.as_bytes(), command);
+    }
+    Table { commands }
+});
+
+/// Longest name in the table is well below; anything longer is no command.
+const MAX_NAME: usize = 32;
+
+/// Finds a command by name, in any case. A container (`CLIENT`) is found without its subcommand.
+pub fn lookup(name: &[u8]) -> Option<&'static Command> {
+    let mut lower = [0; MAX_NAME];
+    let lower = lower.get_mut(..name.len())?;
+    for (to, from) in lower.iter_mut().zip(name) {
+        *to = from.to_ascii_lowercase();
+    }
+    TABLE.commands.get(&*lower)
+}
+
+/// Finds the subcommand of a container, such as `CLIENT`, `ID`.
+pub fn lookup_sub(container: &Command, name: &[u8]) -> Option<&'static Command> {
+    let mut full = container.name.as_bytes().to_vec();
+    full.push(b'|');
+    full.extend(name.iter().map(u8::to_ascii_lowercase));
+    TABLE.commands.get(full.as_slice())
+}
+
+/// Every command and subcommand, in no order.
+pub fn all() -> impl Iterator<Item = &'static Command> {
+    TABLE.commands.values()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_whole() {
+        assert!(all().filter(|c| !c.name.contains('|')).count() >= 240);
+        let get = lookup(b"GeT").expect("known");
+        assert!((get.arity, get.takes(2), get.takes(3)) == (2, true, false) && !get.writes);
+        let client = lookup(b"client").expect("known");
+        assert_eq!(lookup_sub(client, b"ID").expect("known").name, "client|id");
+        assert!(lookup(b"nosuch").is_none() && lookup(&[b'x'; 100]).is_none());
+    }
+
+    #[test]
+    fn scripts_count_as_writes() {
+        for name in ["eval", "evalsha", "fcall", "set", "xreadgroup", "pfcount", "sort"] {
+            assert!(lookup(name.as_bytes()).expect("known").writes, "{name}");
+        }
+        for name in ["eval_ro", "get", "sort_ro", "xread", "publish"] {
+            assert!(!lookup(name.as_bytes()).expect("known").writes, "{name}");
+        }
+    }
+}

@@ -137,12 +137,28 @@ impl BarrierSource {
         if self.gate.holding() { self.receiver.borrow().committed } else { u64::MAX }
     }
 
+    /// Waits for releases beside the source, while the source itself stays usable.
+    pub fn watcher(&self) -> Watcher {
+        Watcher(self.receiver.clone())
+    }
+
     /// Resolves when a commit or an opening may have released something. Cancel-safe.
     pub async fn changed(&mut self) {
         if self.receiver.changed().await.is_err() {
             // The sender lives in the gate as long as this source does; never spin if it is gone.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// See [`BarrierSource::watcher`].
+#[derive(Debug)]
+pub struct Watcher(watch::Receiver<Released>);
+
+impl Watcher {
+    /// Resolves when something may have been released; false when the source is gone. Cancel-safe.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
     }
 }
 

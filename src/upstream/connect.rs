@@ -62,11 +62,16 @@ impl Connector {
         &self.url
     }
 
+    /// How long connecting may take, and the greeting after it.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Connects, TLS handshake included, within `redis.connect_timeout_ms`.
     pub async fn connect(&self) -> Result<Stream, ConnectError> {
         match tokio::time::timeout(self.timeout, self.open()).await {
             Ok(result) => result.map_err(|source| self.failed(source)),
-            Err(_) => Err(ConnectError::Timeout { address: self.shown(), after: self.timeout }),
+            Err(_) => Err(ConnectError::Timeout { address: self.address(), after: self.timeout }),
         }
     }
 
@@ -88,13 +93,14 @@ impl Connector {
         let tls = source.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
         match tls {
             Some(e @ (rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))) => {
-                ConnectError::Tls(TlsError(format!("{}: {e}", self.shown())))
+                ConnectError::Tls(TlsError(format!("{}: {e}", self.address())))
             }
-            _ => ConnectError::Io { address: self.shown(), source },
+            _ => ConnectError::Io { address: self.address(), source },
         }
     }
 
-    fn shown(&self) -> String {
+    /// `host:port` or the socket's path.
+    pub fn address(&self) -> String {
         match &self.url.address {
             RedisAddress::Tcp { host, port, .. } => format!("{host}:{port}"),
             RedisAddress::Unix(path) => path.display().to_string(),
@@ -104,7 +110,7 @@ impl Connector {
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector").field("address", &self.shown()).finish_non_exhaustive()
+        f.debug_struct("Connector").field("address", &self.address()).finish_non_exhaustive()
     }
 }
 

@@ -1,11 +1,29 @@
-//! Connections to Redis. The lanes, pinned connections and the replication link are built on these.
+//! Connections to Redis: the lanes that clients of a worker share, the connections that one client
+//! has for itself, and what the replication link is built on. Replies of lanes go to the outbox of
+//! the client that asked, in order.
+//!
+//! Lanes and what belongs to them live on one worker's thread, so they share by `Rc` and `Cell`.
 
 mod backoff;
+mod barrier;
+mod conn;
 mod connect;
+mod deliver;
+mod driver;
+mod handshake;
+mod outbox;
+mod pool;
+mod pubsub;
 mod side;
 mod stream;
 
 pub use backoff::Backoff;
+pub use barrier::Source;
+pub use conn::{Captured, Conn, Lost, Target};
 pub use connect::{ConnectError, Connector, connect};
+pub use handshake::{Credentials, OpenError, ServerFacts};
+pub use outbox::{ClientWriter, Outbox};
+pub use pool::{Context, Key, Pool};
+pub use pubsub::{Confirmation, Subscriptions, Watching};
 pub use side::{SideError, SidePool};
 pub use stream::Stream;

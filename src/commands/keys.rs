@@ -1,0 +1,101 @@
+use super::{Begin, Command, Find, KeySpec};
+
+impl Command {
+    /// The words of a call that are keys: their indices, and whether the command may change them.
+    /// Keys that no specification can name (`SORT … BY`) are not among them.
+    pub fn keys<W: AsRef<[u8]>>(&self, words: &[W]) -> Vec<(usize, bool)> {
+        let mut found = Vec::new();
+        for spec in self.keys.iter().filter(|spec| !spec.not_key) {
+            spec.find(words, &mut found);
+        }
+        if self.name == "sort" {
+            found.extend(sort_store(words));
+        }
+        found
+    }
+}
+
+impl KeySpec {
+    fn find<W: AsRef<[u8]>>(&self, words: &[W], found: &mut Vec<(usize, bool)>) {
+        let Some(first) = self.first(words) else { return };
+        let end = words.len();
+        match self.find {
+            Find::Range { last, step, limit } => {
+                let last = match last {
+                    last if last >= 0 => first + last as usize,
+                    _ if limit > 1 => first + (end - first) / limit - 1,
+                    last => end.saturating_sub(last.unsigned_abs() as usize),
+                };
+                let last = last.min(end - 1);
+                found.extend((first..=last).step_by(step).map(|at| (at, self.writes)));
+            }
+            Find::Count { index, first: offset, step } => {
+                let count = words.get(first + index).and_then(|word| {
+                    std::str::from_utf8(word.as_ref()).ok()?.parse::<usize>().ok()
+                });
+                let from = first + offset;
+                let keys = (from..end).step_by(step).take(count.unwrap_or(0));
+                found.extend(keys.map(|at| (at, self.writes)));
+            }
+            Find::Unknown => {}
+        }
+    }
+
+    fn first<W: AsRef<[u8]>>(&self, words: &[W]) -> Option<usize> {
+        let first = match self.begin {
+            Begin::Index(index) => index,
+            Begin::Keyword(keyword, from) => {
+                let matches =
+                    |word: &W| word.as_ref().eq_ignore_ascii_case(keyword.as_bytes());
+                let from_end = usize::try_from(from.unsigned_abs()).ok()?;
+                let at = if from >= 0 {
+                    from_end + words.get(from_end..)?.iter().position(matches)?
+                } else {
+                    words.get(..=words.len().checked_sub(from_end)?)?.iter().rposition(matches)?
+                };
+                at + 1
+            }
+            Begin::Unknown => return None,
+        };
+        (first < words.len()).then_some(first)
+    }
+}
+
+/// `SORT key … STORE destination`: the last one counts.
+fn sort_store<W: AsRef<[u8]>>(words: &[W]) -> Option<(usize, bool)> {
+    let store = words.iter().rposition(|word| word.as_ref().eq_ignore_ascii_case(b"store"))?;
+    (store >= 2 && store + 1 < words.len()).then_some((store + 1, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::lookup;
+
+    fn keys(line: &str) -> Vec<&str> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let command = lookup(words[0].as_bytes()).expect("known");
+        command.keys(&words).into_iter().map(|(at, _)| words[at]).collect()
+    }
+
+    #[test]
+    fn keys_are_found_as_command_getkeys_does() {
+        for (line, expected) in [
+            ("get a", &["a"][..]),
+            ("mset a 1 b 2", &["a", "b"]),
+            ("del a b c", &["a", "b", "c"]),
+            ("zunionstore d 2 a b weights 1 2", &["d", "a", "b"]),
+            ("eval s 2 a b c", &["a", "b"]),
+            ("xread count 2 streams a b 0 0", &["a", "b"]),
+            ("xreadgroup group g c streams a 0", &["a"]),
+            ("blpop a b 0", &["a", "b"]),
+            ("sort a by x store d", &["a", "d"]),
+            ("bitop and d a b", &["d", "a", "b"]),
+            ("lmpop 2 a b left", &["a", "b"]),
+            ("object encoding a", &[]),
+            ("migrate h 1  0 10 keys a b", &["a", "b"]),
+            ("ping", &[]),
+        ] {
+            assert_eq!(keys(line), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+use std::sync::atomic::Ordering;
+
+use crate::proxy::registry::ClientKind;
+use crate::proxy::request::{End, Request};
+use crate::proxy::session::{ReplyMode, Session};
+use crate::resp::{Reply, command};
+
+pub(super) const SYNTAX: &str = "ERR syntax error";
+
+impl Session {
+    /// `CLIENT …`; `name` is the full name in the command table, and the arity is right.
+    pub async fn client(&mut self, name: &str, request: &Request) -> Result<(), End> {
+        match name {
+            "client|id" => self.answer(&Reply::Int(self.info.id as i64)),
+            "client|getname" => {
+                let name = self.info.name.lock().clone();
+                self.answer(&Reply::bulk_or_nil((!name.is_empty()).then(|| name.into())));
+            }
+            "client|setname" => match self.set_name(&request.words[2]) {
+                Ok(()) => self.answer(&Reply::OK),
+                Err(error) => self.answer_error(&error),
+            },
+            "client|info" => {
+                let line = format!("{}\n", self.current_line());
+                self.answer(&Reply::Verbatim("txt", line.into()));
+            }
+            "client|list" => {
+                let reply = self.client_list(request);
+                self.answer(&reply);
+            }
+            "client|reply" => self.client_reply(request),
+            "client|no-evict" => match request.option(2).as_slice() {
+                flag @ (b"on" | b"off") => {
+                    self.info.no_evict.store(flag == b"on", Ordering::Relaxed);
+                    self.answer(&Reply::OK);
+                }
+                _ => self.answer_error(SYNTAX),
+            },
+            "client|kill" => return self.client_kill(request),
+            "client|unblock" => return self.client_unblock(request).await,
+            "client|pause" | "client|unpause" => return self.client_pause(request).await,
+            "client|tracking" => return self.client_tracking(request).await,
+            "client|getredir" | "client|trackinginfo" => return self.tracking_info(request).await,
+            _ => return self.pass(request).await,
+        }
+        Ok(())
+    }
+
+    /// This client's line, with what its own connection knows.
+    fn current_line(&self) -> String {
+        self.refresh();
+        self.info.line()
+    }
+
+    /// Brings what others see of this client up to date.
+    pub(super) fn refresh(&self) {
+        let info = &self.info;
+        let subscriptions = self.pin.as_ref().map(|pin| pin.conn.subscriptions()).unwrap_or_default();
+        info.channels.store(subscriptions.channels, Ordering::Relaxed);
+        info.patterns.store(subscriptions.patterns, Ordering::Relaxed);
+        info.shards.store(subscriptions.shards, Ordering::Relaxed);
+        let (monitor, tracking) = match &self.pin {
+            Some(pin) => (pin.monitor, pin.tracking),
+            None => (false, false),
+        };
+        info.monitor.store(monitor, Ordering::Relaxed);
+        info.tracking.store(tracking, Ordering::Relaxed);
+    }
+
+    fn client_list(&self, request: &Request) -> Reply {
+        self.refresh();
+        let registry = &self.worker.shared.registry;
+        let words = &request.words;
+        let clients = match (words.len(), request.option(2).as_slice()) {
+            (2, _) => registry.all(),
+            (4, b"type") => {
+                let Some(kind) = ClientKind::parse(&words[3]) else {
+                    return unknown_kind(&words[3]);
+                };
+                registry.all().into_iter().filter(|client| client.kind() == kind).collect()
+            }
+            (4.., b"id") => {
+                let mut found = Vec::new();
+                for word in &words[3..] {
+                    let id = std::str::from_utf8(word).ok().and_then(|t| t.parse::<i64>().ok());
+                    let Some(id) = id else { return Reply::error("ERR Invalid client ID") };
+                    found.extend(u64::try_from(id).ok().and_then(|id| registry.get(id)));
+                }
+                found
+            }
+            _ => return Reply::error(SYNTAX),
+        };
+        let lines: String = clients.iter().map(|client| client.line() + "\n").collect();
+        Reply::Verbatim("txt", lines.into())
+    }
+
+    fn client_reply(&mut self, request: &Request) {
+        match request.option(2).as_slice() {
+            b"on" => {
+                self.replies = ReplyMode::On;
+                self.answer(&Reply::OK);
+            }
+            b"off" => self.replies = ReplyMode::Off,
+            b"skip" => {
+                if self.replies != ReplyMode::Off {
+                    self.replies = ReplyMode::Skip;
+                }
+            }
+            _ => self.answer_error(SYNTAX),
+        }
+    }
+
+    /// `CLIENT UNBLOCK id [TIMEOUT|ERROR]`, for the id that the client's own connection has in Redis.
+    async fn client_unblock(&mut self, request: &Request) -> Result<(), End> {
+        let words = &request.words;
+        let id = std::str::from_utf8(&words[2]).ok().and_then(|text| text.parse::<u64>().ok());
+        let reason = request.option(3);
+        if words.len() > 4 || id.is_none() || !matches!(&reason[..], b"" | b"timeout" | b"error") {
+            return self.pass(request).await;
+        }
+        let target = id.and_then(|id| self.worker.shared.registry.get(id));
+        let redis_id = target.map_or(0, |target| target.redis_id.load(Ordering::Relaxed));
+        if redis_id == 0 {
+            self.answer(&Reply::Int(0));
+            return Ok(());
+        }
+        let mut translated = words.clone();
+        translated[2] = redis_id.to_string().into_bytes();
+        let frame = command(&translated).to_vec();
+        self.pass(&Request { command: request.command, frame, words: translated }).await
+    }
+
+    /// `CLIENT PAUSE ms [WRITE|ALL]`, `CLIENT UNPAUSE`: Redis decides, the proxy remembers, so that
+    /// a client that waits does not hold up others on its lane.
+    async fn client_pause(&mut self, request: &Request) -> Result<(), End> {
+        let Some(reply) = self.ask(request).await? else { return Ok(()) };
+        if reply.frame == b"+OK\r\n" {
+            let ms = request.words.get(2).and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
+            self.worker.shared.pause(ms.unwrap_or(0));
+        }
+        self.outbox.push_captured(&reply);
+        self.outbox.flush();
+        Ok(())
+    }
+}
+
+pub(super) fn unknown_kind(name: &[u8]) -> Reply {
+    Reply::error(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name)))
+}

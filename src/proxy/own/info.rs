@@ -1,0 +1,79 @@
+use std::sync::atomic::Ordering;
+
+use crate::proxy::request::{End, Request};
+use crate::proxy::session::Session;
+use crate::resp::{Reply, decode_reply, encode};
+
+impl Session {
+    /// `INFO [section …]`: Redis's own, and behind it the section of the proxy.
+    pub async fn information(&mut self, request: &Request) -> Result<(), End> {
+        let wanted = request.words.len() == 1
+            || (1..request.words.len()).any(|at| {
+                matches!(request.option(at).as_slice(), b"tandem" | b"default" | b"all" | b"everything")
+            });
+        let Some(mut reply) = self.ask(request).await? else { return Ok(()) };
+        if wanted {
+            let text = match decode_reply(&reply.frame) {
+                Ok(Reply::Bulk(text) | Reply::Verbatim(_, text)) => Some(text),
+                _ => None,
+            };
+            if let Some(text) = text {
+                let mut all = text.to_vec();
+                if !all.is_empty() {
+                    all.extend_from_slice(b"\r\n");
+                }
+                all.extend_from_slice(b"# Tandem\r\n");
+                for (name, value) in self.facts_of_tandem() {
+                    all.extend_from_slice(format!("tandem_{name}:{value}\r\n").as_bytes());
+                }
+                reply.frame.clear();
+                let verbatim = Reply::Verbatim("txt", all.into());
+                encode(&verbatim, self.key.protocol, &mut reply.frame);
+            }
+        }
+        self.outbox.push_captured(&reply);
+        self.outbox.flush();
+        Ok(())
+    }
+
+    /// What the operator wants to know, as names and values.
+    pub(super) fn facts_of_tandem(&self) -> Vec<(&'static str, String)> {
+        let shared = &self.worker.shared;
+        let (status, mirror) = (&shared.status, &shared.status.mirror);
+        let load = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed).to_string();
+        let flag = |b: bool| u8::from(b).to_string();
+        let ack = match status.ack {
+            crate::config::Ack::Postgres => "postgres",
+            crate::config::Ack::Redis => "redis",
+        };
+        vec![
+            ("version", env!("CARGO_PKG_VERSION").into()),
+            ("strategy", status.strategy.as_str().into()),
+            ("mode", status.mode().into()),
+            ("ack", ack.into()),
+            ("ack_holding", flag(shared.gate.holding())),
+            ("redis_up", flag(status.redis_up.load(Ordering::Relaxed))),
+            ("postgres_up", flag(status.postgres_up.load(Ordering::Relaxed))),
+            ("mirror_state", mirror.state().as_str().into()),
+            ("mirror_reason", mirror.reason().replace(['\r', '\n'], " ")),
+            ("mirror_replid", mirror.replid.read().clone()),
+            ("mirror_received_offset", mirror.received.load(Ordering::Relaxed).to_string()),
+            ("mirror_offset", mirror.applied.load(Ordering::Relaxed).to_string()),
+            ("mirror_lag_bytes", mirror.lag_bytes().to_string()),
+            ("mirror_lag_ms", load(&mirror.lag_ms)),
+            ("mirror_spool_bytes", load(&mirror.spool_bytes)),
+            ("mirror_effects", load(&mirror.effects)),
+            ("mirror_commits", load(&mirror.commits)),
+            ("mirror_full_syncs", load(&mirror.full_syncs)),
+            ("mirror_partial_syncs", load(&mirror.partial_syncs)),
+            ("mirror_rereads", load(&mirror.rereads)),
+            ("mirror_unknown_commands", load(&mirror.unknown_commands)),
+            ("mirror_conflicts", load(&mirror.conflicts)),
+            ("clients", load(&status.clients)),
+            ("clients_total", load(&status.clients_total)),
+            ("commands_total", load(&status.commands_total)),
+            ("panics", load(&status.panics)),
+            ("uptime_s", status.started.elapsed().as_secs().to_string()),
+        ]
+    }
+}

@@ -1,0 +1,85 @@
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use crate::proxy::request::{End, Request};
+use crate::proxy::session::{ReplyMode, Session};
+use crate::resp::{Protocol, Reply};
+use crate::upstream::{Key, Lost};
+
+/// Databases that Redis has unless configured otherwise; asked for only while it is away.
+const DEFAULT_DATABASES: u32 = 16;
+
+impl Session {
+    /// `SELECT db`.
+    pub async fn select(&mut self, request: &Request) -> Result<(), End> {
+        let text = std::str::from_utf8(&request.words[1]).unwrap_or_default();
+        let Ok(number) = text.parse::<i32>() else {
+            self.answer_error("ERR value is not an integer or out of range");
+            return Ok(());
+        };
+        let Ok(db) = u32::try_from(number) else {
+            self.answer_error("ERR DB index is out of range");
+            return Ok(());
+        };
+        match self.change(|key| key.db = db).await {
+            Ok(()) => {
+                self.info.db.store(db, Ordering::Relaxed);
+                self.answer(&Reply::OK);
+            }
+            Err(Lost::Unreachable(_)) if db < DEFAULT_DATABASES => {
+                self.set_db(db);
+                self.answer(&Reply::OK);
+            }
+            Err(lost) => self.refused(&lost),
+        }
+        Ok(())
+    }
+
+    /// `RESET`: as if the client had just connected.
+    pub fn reset(&mut self) -> Result<(), End> {
+        self.drop_pin();
+        self.broken_multi = false;
+        self.replies = ReplyMode::On;
+        self.key = self.home.clone();
+        self.trusted = !self.worker.shared.access.asks();
+        let info = &self.info;
+        info.name.lock().clear();
+        *info.user.lock() = self.worker.shared.access.home_name().to_owned();
+        info.db.store(self.key.db, Ordering::Relaxed);
+        info.resp.store(2, Ordering::Relaxed);
+        info.monitor.store(false, Ordering::Relaxed);
+        info.tracking.store(false, Ordering::Relaxed);
+        self.answer(&Reply::Simple("RESET".into()));
+        Ok(())
+    }
+
+    /// Moves the client to another database or protocol: to another lane, or its own connection does
+    /// the same.
+    pub(super) async fn change(&mut self, with: impl FnOnce(&mut Key)) -> Result<(), Lost> {
+        let mut key = self.key.clone();
+        with(&mut key);
+        if let Some(pin) = self.pin.as_mut().filter(|pin| pin.holds()) {
+            let command = if key.db != self.key.db {
+                crate::resp::command(&[&b"SELECT"[..], key.db.to_string().as_bytes()])
+            } else {
+                let version: &[u8] = if key.protocol == Protocol::Resp3 { b"3" } else { b"2" };
+                crate::resp::command(&[&b"HELLO"[..], version])
+            };
+            let conn = Rc::clone(&pin.conn);
+            // The connection no longer is what its key says: it must not be shared afterwards.
+            pin.sticky = true;
+            let reply = conn.call(&command, false).await?;
+            if let Some(text) = reply.frame.strip_prefix(b"-") {
+                return Err(Lost::Refused(String::from_utf8_lossy(text).trim_end().into()));
+            }
+        } else {
+            self.give_back();
+            if key.db != self.key.db {
+                // Whether there is such a database only Redis knows.
+                self.worker.pool.lane(&key)?.opened().await?;
+            }
+        }
+        self.key = key;
+        Ok(())
+    }
+}

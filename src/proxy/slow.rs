@@ -1,0 +1,203 @@
+//! Commands that need a closer look: they wait until nothing is outstanding, then take their time.
+
+use super::pinned::Pin;
+use super::request::{End, Request};
+use super::session::Session;
+use crate::commands::{Class, lookup_sub};
+use crate::resp::{Reply, decode_reply, encode};
+use crate::upstream::{Captured, Conn, Lost};
+use std::rc::Rc;
+
+const NOAUTH: &str = "NOAUTH Authentication required.";
+
+impl Session {
+    pub async fn slow(&mut self, request: Request) -> Result<(), End> {
+        self.drained().await?;
+        let class = request.command.map_or(Class::Unknown, |command| command.class);
+        let name = request.command.map_or("", |command| command.name);
+        if !self.trusted {
+            // Redis looks for the command first, then for its arity, then for the authentication.
+            if matches!(name, "auth" | "hello" | "quit" | "reset") {
+                return self.own(&request).await;
+            }
+            self.answer_error(NOAUTH);
+            return Ok(());
+        }
+        self.notice_lost_pin();
+        if self.broken_multi && !matches!(name, "quit" | "reset") {
+            self.in_broken_multi(class);
+            return Ok(());
+        }
+        match class {
+            Class::Own => self.own(&request).await,
+            Class::Exec => self.exec(&request).await,
+            Class::Replication => {
+                self.answer_error(&format!(
+                    "ERR {} is not available through Tandem: connect to Redis itself",
+                    name.to_uppercase()
+                ));
+                Ok(())
+            }
+            Class::Unknown => self.unknown(&request).await,
+            // Only a lost connection brings other commands here; they start afresh.
+            _ => self.pass(&request).await,
+        }
+    }
+
+    /// The client's own connection went away with the state that it held.
+    fn notice_lost_pin(&mut self) {
+        let Some(pin) = self.pin.as_ref().filter(|pin| !pin.conn.usable()) else { return };
+        self.broken_multi = pin.multi.is_some();
+        self.drop_pin();
+    }
+
+    /// MULTI was lost with the connection: nothing is queued any more, EXEC says so.
+    fn in_broken_multi(&mut self, class: Class) {
+        match class {
+            Class::Exec => {
+                self.broken_multi = false;
+                self.answer_error(
+                    "EXECABORT Transaction discarded because the connection to Redis was lost.",
+                );
+            }
+            Class::Discard => {
+                self.broken_multi = false;
+                self.answer(&Reply::OK);
+            }
+            _ => self.answer_error(
+                "UNAVAILABLE the connection to Redis was lost during MULTI: the command was not queued",
+            ),
+        }
+    }
+
+    /// EXEC of a transaction with a SELECT in it: the client ends up in that database if it ran.
+    async fn exec(&mut self, request: &Request) -> Result<(), End> {
+        let Some(pin) = self.pin.as_mut() else { return self.pass(request).await };
+        let conn = Rc::clone(&pin.conn);
+        let multi = pin.multi.take().unwrap_or_default();
+        pin.watching = false;
+        let Some(reply) = self.call(&conn, request, multi.writes).await? else { return Ok(()) };
+        if let Ok(Reply::Array(replies)) = decode_reply(&reply.frame) {
+            for (place, db) in multi.selects {
+                if matches!(replies.get(place), Some(Reply::Simple(_))) {
+                    self.set_db(db);
+                }
+            }
+        }
+        self.info.multi.store(-1, std::sync::atomic::Ordering::Relaxed);
+        self.outbox.push_captured(&reply);
+        self.outbox.flush();
+        // The connection may stand in another database than its key says.
+        self.drop_pin();
+        Ok(())
+    }
+
+    /// A command that is not in the table: it may leave state behind, unless Redis does not know it
+    /// either.
+    async fn unknown(&mut self, request: &Request) -> Result<(), End> {
+        let conn = match self.take_pin() {
+            Ok(pin) => Rc::clone(&pin.conn),
+            Err(lost) => {
+                self.refuse(&lost, 1);
+                return Ok(());
+            }
+        };
+        let Some(reply) = self.call(&conn, request, true).await? else { return Ok(()) };
+        if !reply.frame.starts_with(b"-ERR unknown command")
+            && let Some(pin) = &mut self.pin
+        {
+            pin.sticky = true;
+        }
+        self.outbox.push_captured(&reply);
+        self.outbox.flush();
+        Ok(())
+    }
+
+    /// Lets Redis answer, on whichever connection the client has.
+    pub async fn pass(&mut self, request: &Request) -> Result<(), End> {
+        if let Some(reply) = self.ask(request).await? {
+            self.outbox.push_captured(&reply);
+            self.outbox.flush();
+        }
+        Ok(())
+    }
+
+    /// Redis's answer, on whichever connection the client has; none: the client has got an error.
+    pub async fn ask(&mut self, request: &Request) -> Result<Option<Captured>, End> {
+        let conn = match &self.pin {
+            Some(Pin { conn, .. }) => Ok(Rc::clone(conn)),
+            None => self.current_lane(),
+        };
+        let writes = request.command.is_none_or(|command| command.writes);
+        match conn {
+            Ok(conn) => self.call(&conn, request, writes).await,
+            Err(lost) => {
+                self.refuse(&lost, 1);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Sends the request on `conn` and waits; none: the client has got an error.
+    pub async fn call(
+        &mut self,
+        conn: &Rc<Conn>,
+        request: &Request,
+        writes: bool,
+    ) -> Result<Option<Captured>, End> {
+        match conn.call(&request.frame, writes).await {
+            Ok(reply) => Ok(Some(reply)),
+            Err(lost) => {
+                self.refuse(&lost, 1);
+                Ok(None)
+            }
+        }
+    }
+
+    /// An answer of the proxy's own.
+    pub fn answer(&mut self, reply: &Reply) {
+        let mut bytes = Vec::new();
+        encode(reply, self.key.protocol, &mut bytes);
+        self.answer_bytes(&bytes);
+    }
+
+    pub fn set_db(&mut self, db: u32) {
+        self.key.db = db;
+        self.info.db.store(db, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    async fn own(&mut self, request: &Request) -> Result<(), End> {
+        let subscribed = self.pin.as_ref().is_some_and(Pin::subscribed);
+        let name = request.command.map_or("", |command| command.name);
+        let resp2 = self.key.protocol == crate::resp::Protocol::Resp2;
+        if subscribed && resp2 && !matches!(name, "quit" | "reset") {
+            return self.pass(request).await;
+        }
+        if request.command.is_some_and(|command| !command.takes(request.words.len())) {
+            self.answer_error(&format!("ERR wrong number of arguments for '{name}' command"));
+            return Ok(());
+        }
+        match name {
+            "select" => self.select(request).await,
+            "auth" => self.auth(request).await,
+            "hello" => self.hello(request).await,
+            "quit" => {
+                self.answer(&Reply::OK);
+                Err(End::Finish)
+            }
+            "reset" => self.reset(),
+            "info" => self.information(request).await,
+            "tandem" => self.tandem(request),
+            _ => match request.command.and_then(|c| lookup_sub(c, &request.option(1))) {
+                Some(sub) if sub.takes(request.words.len()) => self.client(sub.name, request).await,
+                // Unknown or incomplete subcommands get Redis's own error.
+                _ => self.pass(request).await,
+            },
+        }
+    }
+
+    /// The error for a connection that Redis would not give.
+    pub fn refused(&mut self, lost: &Lost) {
+        self.answer_error(&lost.to_string());
+    }
+}

@@ -1,0 +1,156 @@
+use std::cell::RefCell;
+use std::os::fd::AsRawFd;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::LocalOptions;
+use tokio_util::task::TaskTracker;
+
+use super::reader::ClientReader;
+use super::registry::Arrival;
+use super::session::Session;
+use super::{Listeners, Shared};
+use crate::resp::Protocol;
+use crate::upstream::{ClientWriter, Context, Key, Outbox, Pool};
+
+/// What the sessions of one worker share.
+pub(super) struct Worker {
+    pub shared: Arc<Shared>,
+    pub pool: Rc<Pool>,
+    /// Requests are read into here, and copied only when they are not whole.
+    pub scratch: RefCell<Vec<u8>>,
+}
+
+/// Read from a client at once, in bytes.
+const SCRATCH: usize = 64 * 1024;
+/// Tasks run between two looks at the sockets: high, so that all clients that are ready share one
+/// write to Redis.
+const EVENT_INTERVAL: u32 = 512;
+/// How long clients may take to receive what is on its way when the process ends.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs one worker on the calling thread until the shutdown is complete.
+pub fn run_worker(shared: Arc<Shared>, listeners: Listeners) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(serve(shared, listeners))
+}
+
+async fn serve(shared: Arc<Shared>, listeners: Listeners) -> std::io::Result<()> {
+    let context = Rc::new(Context::new(
+        Arc::clone(&shared.connector),
+        Arc::clone(&shared.gate),
+        Arc::clone(&shared.status),
+        Arc::clone(&shared.facts),
+    ));
+    let home = Key {
+        db: shared.connector.url().db,
+        protocol: Protocol::Resp2,
+        credentials: shared.access.home(),
+    };
+    let pool = Pool::new(context, home.clone());
+    // Opened ahead of the first client; when Redis is down the pool keeps trying.
+    let _ = pool.lane(&home);
+    let worker = Rc::new(Worker {
+        shared: Arc::clone(&shared),
+        pool,
+        scratch: RefCell::new(vec![0; SCRATCH]),
+    });
+    let sessions = TaskTracker::new();
+    let tcp = TcpListener::from_std(listeners.tcp)?;
+    let unix = listeners.unix.map(UnixListener::from_std).transpose()?;
+    loop {
+        let accepted = tokio::select! {
+            () = shared.shutdown.cancelled() => break,
+            accepted = tcp.accept() => accepted.map(|(stream, _)| Accepted::Tcp(stream)),
+            accepted = accept_unix(unix.as_ref()) => accepted,
+        };
+        match accepted {
+            Ok(accepted) => welcome(&worker, &sessions, accepted, &home),
+            Err(error) => {
+                // Out of descriptors, most likely: give the clients that are there time to leave.
+                tracing::warn!(%error, "cannot accept a client");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    sessions.close();
+    // Whoever has not received everything by then is cut off.
+    let _ = tokio::time::timeout(DRAIN, sessions.wait()).await;
+    Ok(())
+}
+
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+async fn accept_unix(listener: Option<&UnixListener>) -> std::io::Result<Accepted> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+        None => std::future::pending().await,
+    }
+}
+
+fn welcome(worker: &Rc<Worker>, sessions: &TaskTracker, accepted: Accepted, home: &Key) {
+    let shared = &worker.shared;
+    let status = &shared.status;
+    let limit = shared.config.limits.output_buffer;
+    let (reader, writer, arrival) = match accepted {
+        Accepted::Tcp(stream) => {
+            // Replies are written whole; waiting for more would only delay them.
+            let _ = stream.set_nodelay(true);
+            let text = |address: std::io::Result<std::net::SocketAddr>| {
+                address.map_or_else(|_| "?:0".into(), |address| address.to_string())
+            };
+            let (address, local_address) = (text(stream.peer_addr()), text(stream.local_addr()));
+            let fd = stream.as_raw_fd();
+            let (read, write) = stream.into_split();
+            let arrival = Arrival { address, local_address, fd, unix: false };
+            (ClientReader::Tcp(read), ClientWriter::Tcp(write), arrival)
+        }
+        Accepted::Unix(stream) => {
+            let path = format!("{}:0", shared.config.listen.unix_socket);
+            let fd = stream.as_raw_fd();
+            let (read, write) = stream.into_split();
+            let arrival = Arrival { address: path.clone(), local_address: path, fd, unix: true };
+            (ClientReader::Unix(read), ClientWriter::Unix(write), arrival)
+        }
+    };
+    let outbox = Outbox::new(writer, limit);
+    let before = status.clients.fetch_add(1, Ordering::Relaxed);
+    let leave = Leave(Arc::clone(shared));
+    if before >= shared.config.listen.max_clients as u64 {
+        outbox.push(b"-ERR max number of clients reached\r\n");
+        outbox.flush();
+        return;
+    }
+    status.clients_total.fetch_add(1, Ordering::Relaxed);
+    let info = shared.registry.add(arrival, shared.access.home_name(), home.db);
+    let id = info.id;
+    let session = Session::new(Rc::clone(worker), outbox, reader, info, home.clone());
+    sessions.spawn_local(async move {
+        let leave = leave;
+        if AssertUnwindSafe(session.run()).catch_unwind().await.is_err() {
+            leave.0.status.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(client = id, "a client's task panicked; its connection is closed");
+        }
+        leave.0.registry.remove(id);
+    });
+}
+
+/// Counts a client out, whichever way it goes.
+struct Leave(Arc<Shared>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.status.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,105 @@
+//! Builds everything from a [`Config`], runs it, and drains it when the process is asked to end.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::proxy::{BindError, Listeners, Shared, run_worker};
+use crate::strategy::{CommitGate, Status};
+use crate::upstream::{ConnectError, Connector};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Redis(#[from] ConnectError),
+    #[error("cannot start a worker: {0}")]
+    Worker(#[source] std::io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, then lets replies under way reach their clients.
+pub async fn run(config: Config) -> Result<(), ServerError> {
+    let shutdown = CancellationToken::new();
+    let server = Server::start(config, shutdown.clone())?;
+    ended().await.map_err(ServerError::Worker)?;
+    tracing::info!("shutting down");
+    shutdown.cancel();
+    server.join().await;
+    Ok(())
+}
+
+/// A running server.
+pub struct Server {
+    workers: Vec<JoinHandle<()>>,
+    address: std::net::SocketAddr,
+}
+
+impl Server {
+    /// Binds the ports and starts the workers; Redis may be away.
+    pub fn start(config: Config, shutdown: CancellationToken) -> Result<Server, ServerError> {
+        let connector = Arc::new(Connector::new(&config.redis)?);
+        let gate = CommitGate::new(&instance());
+        let status = Arc::new(Status::new(config.strategy.mode, config.strategy.ack));
+        let count = match config.listen.workers {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            count => count,
+        };
+        let listeners = Listeners::bind(&config.listen, count)?;
+        let address = listeners[0].tcp.local_addr().map_err(ServerError::Worker)?;
+        let shared = Arc::new(Shared::new(config, connector, gate, status, shutdown));
+        let mut workers = Vec::new();
+        for (number, listeners) in listeners.into_iter().enumerate() {
+            let shared = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            let work = move || {
+                if let Err(error) = run_worker(shared, listeners) {
+                    tracing::error!(%error, worker = number, "a worker has ended");
+                }
+            };
+            workers.push(thread.spawn(work).map_err(ServerError::Worker)?);
+        }
+        tracing::info!(
+            %address,
+            workers = count,
+            redis = shared.connector.address(),
+            strategy = shared.status.strategy.as_str(),
+            "ready for clients"
+        );
+        Ok(Server { workers, address })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
+    /// Waits for the workers to end, after the shutdown token was cancelled.
+    pub async fn join(self) {
+        let joined = tokio::task::spawn_blocking(move || {
+            for worker in self.workers {
+                // A worker that panicked has been logged; the others still end in order.
+                let _ = worker.join();
+            }
+        });
+        let _ = joined.await;
+    }
+}
+
+/// A name that tells this process's barriers from another's.
+fn instance() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+async fn ended() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

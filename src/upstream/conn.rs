@@ -1,0 +1,346 @@
+use std::cell::{Cell, OnceCell, Ref, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::pubsub::{Confirmation, Subscriptions};
+use super::{Key, Outbox, ServerFacts, Source, Watching};
+use crate::resp::{ReplyScanner, encode_error};
+use crate::strategy::CommitGate;
+
+/// What a client is told about a command that was in flight when Redis went away.
+pub(super) const UNKNOWN_OUTCOME: &str =
+    "UNKNOWNOUTCOME Redis went away before it answered: the command may or may not have run";
+
+/// A lane whose oldest command has waited this long holds up whoever comes behind it.
+const STALL: Duration = Duration::from_millis(50);
+
+/// Why a connection cannot take commands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    #[error("UNAVAILABLE Redis is not reachable ({0}): the command was not run")]
+    Unreachable(String),
+    /// Redis refused the connection's user or database, in its own words.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{UNKNOWN_OUTCOME}")]
+    Unknown,
+}
+
+/// A reply that somebody looks at before a client sees it.
+pub struct Captured {
+    pub frame: Vec<u8>,
+    /// The barrier that the reply has to wait for.
+    pub hold: Option<(Rc<Source>, u64)>,
+}
+
+/// Who gets the replies.
+pub enum Target {
+    Client(Rc<Outbox>),
+    /// A client that wants no replies (`CLIENT REPLY OFF`).
+    Silent(Rc<Outbox>),
+    Capture(oneshot::Sender<Result<Captured, Lost>>),
+    /// The reply to a barrier.
+    Nobody,
+}
+
+pub(super) struct Pending {
+    pub target: Target,
+    /// Replies still to come.
+    pub replies: usize,
+    /// Number of the barrier behind these commands; 0: they are not held.
+    pub barrier: u64,
+    /// Set for the subscribe family, whose commands answer once per channel.
+    pub confirmations: Option<Confirmation>,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Opening,
+    Ready,
+    Lost(Lost),
+}
+
+/// One connection to Redis: commands go in, replies come out to their targets in order.
+pub struct Conn {
+    key: Key,
+    gate: Arc<CommitGate>,
+    phase: RefCell<Phase>,
+    facts: RefCell<ServerFacts>,
+    pub(super) out: RefCell<Vec<u8>>,
+    pub(super) pending: RefCell<VecDeque<Pending>>,
+    pub(super) reader: RefCell<Reader>,
+    source: OnceCell<Rc<Source>>,
+    pub(super) barrier_due: Cell<bool>,
+    pub(super) progress: Cell<Instant>,
+    pub(super) watching: RefCell<Option<Watching>>,
+    /// Frames have to be looked at: subscriptions, MONITOR.
+    pub(super) inspects: Cell<bool>,
+    shut: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    waiters: RefCell<Vec<oneshot::Sender<()>>>,
+}
+
+/// Where the reading side stands.
+#[derive(Default)]
+pub(super) struct Reader {
+    pub scanner: ReplyScanner,
+    /// A frame that is looked at, as far as it has come.
+    pub special: Vec<u8>,
+    pub in_special: bool,
+    /// A captured reply, as far as it has come.
+    pub captured: Vec<u8>,
+    pub touched: Vec<Rc<Outbox>>,
+}
+
+impl Conn {
+    pub(super) fn new(key: Key, gate: Arc<CommitGate>) -> Rc<Conn> {
+        Rc::new(Conn {
+            key,
+            gate,
+            phase: RefCell::new(Phase::Opening),
+            facts: RefCell::default(),
+            out: RefCell::default(),
+            pending: RefCell::default(),
+            reader: RefCell::default(),
+            source: OnceCell::new(),
+            barrier_due: Cell::new(false),
+            progress: Cell::new(Instant::now()),
+            watching: RefCell::default(),
+            inspects: Cell::new(false),
+            shut: Cell::new(false),
+            waker: RefCell::default(),
+            waiters: RefCell::default(),
+        })
+    }
+
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// What the server said of itself; empty until the connection is ready.
+    pub fn facts(&self) -> Ref<'_, ServerFacts> {
+        self.facts.borrow()
+    }
+
+    /// True while commands may be handed in.
+    pub fn usable(&self) -> bool {
+        !matches!(*self.phase.borrow(), Phase::Lost(_)) && !self.shut.get()
+    }
+
+    pub fn is_ready(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Ready) && !self.shut.get()
+    }
+
+    /// True when the oldest command has been waiting for long.
+    pub fn stalled(&self) -> bool {
+        self.progress.get().elapsed() > STALL && !self.pending.borrow().is_empty()
+    }
+
+    /// True when it owes no replies.
+    pub fn idle(&self) -> bool {
+        self.pending.borrow().is_empty()
+    }
+
+    /// Bytes that Redis has not taken yet.
+    pub fn unsent(&self) -> usize {
+        self.out.borrow().len()
+    }
+
+    /// Hands in whole commands that answer `replies` times. `writes`: some of them may change data.
+    /// On a connection that is lost the target gets errors.
+    pub fn submit(&self, bytes: &[u8], replies: usize, writes: bool, target: Target) {
+        self.enter(bytes, replies, writes, target, None);
+    }
+
+    /// Hands in one command of the subscribe family.
+    pub fn subscribe(&self, bytes: &[u8], expected: Confirmation, owner: &Rc<Outbox>) {
+        self.watch(owner);
+        self.enter(bytes, 1, false, Target::Client(Rc::clone(owner)), Some(expected));
+    }
+
+    /// Hands in one command and waits for its reply.
+    pub async fn call(&self, bytes: &[u8], writes: bool) -> Result<Captured, Lost> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(bytes, 1, writes, Target::Capture(sender));
+        receiver.await.unwrap_or(Err(Lost::Unknown))
+    }
+
+    /// From now on every frame is looked at, and messages go to `owner`.
+    pub fn watch(&self, owner: &Rc<Outbox>) {
+        self.inspects.set(true);
+        let mut watching = self.watching.borrow_mut();
+        watching.get_or_insert_with(|| Watching::new(Rc::clone(owner), self.gate.channel()));
+    }
+
+    /// Like [`Conn::watch`], for a client that sends `MONITOR`.
+    pub fn monitor(&self, owner: &Rc<Outbox>) {
+        self.watch(owner);
+        if let Some(watching) = self.watching.borrow_mut().as_mut() {
+            watching.monitor = true;
+        }
+    }
+
+    pub fn subscriptions(&self) -> Subscriptions {
+        self.watching.borrow().as_ref().map_or_else(Subscriptions::default, |w| w.subscriptions)
+    }
+
+    /// Stops looking at frames, when nothing is subscribed.
+    pub fn unwatch(&self) {
+        self.inspects.set(false);
+        *self.watching.borrow_mut() = None;
+    }
+
+    /// Waits until the connection is ready or lost.
+    pub async fn opened(&self) -> Result<(), Lost> {
+        loop {
+            let receiver = match &*self.phase.borrow() {
+                Phase::Ready => return Ok(()),
+                Phase::Lost(lost) => return Err(lost.clone()),
+                Phase::Opening => {
+                    let (sender, receiver) = oneshot::channel();
+                    self.waiters.borrow_mut().push(sender);
+                    receiver
+                }
+            };
+            if receiver.await.is_err() {
+                return Err(Lost::Unknown);
+            }
+        }
+    }
+
+    /// Closes the connection; Redis drops what it kept for it.
+    pub fn close(&self) {
+        self.shut.set(true);
+        self.wake();
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut.get()
+    }
+
+    pub(super) fn register(&self, waker: &Waker) {
+        let mut mine = self.waker.borrow_mut();
+        if !mine.as_ref().is_some_and(|mine| mine.will_wake(waker)) {
+            *mine = Some(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn enter(
+        &self,
+        bytes: &[u8],
+        replies: usize,
+        writes: bool,
+        target: Target,
+        confirmations: Option<Confirmation>,
+    ) {
+        if let Target::Client(outbox) | Target::Silent(outbox) = &target {
+            outbox.expect(replies);
+        }
+        if let Phase::Lost(lost) = &*self.phase.borrow() {
+            let lost = lost.clone();
+            fail(Pending { target, replies, barrier: 0, confirmations }, &lost);
+            return;
+        }
+        let barrier = if writes && self.gate.holding() {
+            self.barrier_due.set(true);
+            self.source().next()
+        } else {
+            0
+        };
+        let mut pending = self.pending.borrow_mut();
+        if pending.is_empty() {
+            self.progress.set(Instant::now());
+        }
+        match (pending.back_mut(), &target) {
+            (
+                Some(Pending { target: Target::Client(last), replies: n, barrier: b, confirmations: None }),
+                Target::Client(outbox),
+            ) if *b == barrier && confirmations.is_none() && Rc::ptr_eq(last, outbox) => {
+                *n += replies;
+            }
+            _ => pending.push_back(Pending { target, replies, barrier, confirmations }),
+        }
+        self.out.borrow_mut().extend_from_slice(bytes);
+        self.wake();
+    }
+
+    pub(super) fn source(&self) -> &Rc<Source> {
+        self.source.get_or_init(|| Source::new(&self.gate))
+    }
+
+    pub(super) fn issue_barrier(&self) {
+        if self.barrier_due.take() {
+            self.source().issue(&mut self.out.borrow_mut());
+            let target = Target::Nobody;
+            let barrier = Pending { target, replies: 1, barrier: 0, confirmations: None };
+            self.pending.borrow_mut().push_back(barrier);
+        }
+    }
+
+    pub(super) fn set_ready(&self, facts: ServerFacts) {
+        *self.facts.borrow_mut() = facts;
+        *self.phase.borrow_mut() = Phase::Ready;
+        self.progress.set(Instant::now());
+        self.notify();
+    }
+
+    /// The connection is gone (or never came): everything in flight ends with `lost`.
+    pub(super) fn set_lost(&self, lost: Lost) {
+        *self.phase.borrow_mut() = Phase::Lost(lost.clone());
+        let in_frame = self.reader.borrow().scanner.in_frame();
+        let pending = std::mem::take(&mut *self.pending.borrow_mut());
+        for (i, entry) in pending.into_iter().enumerate() {
+            // Half a reply cannot be taken back: that client's stream is broken.
+            if let (0, true, Target::Client(outbox)) = (i, in_frame, &entry.target) {
+                outbox.kill();
+            }
+            fail(entry, &lost);
+        }
+        if let Some(source) = self.source.get() {
+            source.lose();
+        }
+        if let Some(watching) = self.watching.borrow_mut().take() {
+            // Its subscriptions are gone; the client has to know.
+            watching.lost(self.shut.get());
+        }
+        self.notify();
+    }
+
+    fn notify(&self) {
+        for waiter in self.waiters.borrow_mut().drain(..) {
+            // A waiter that has gone needs no word.
+            let _ = waiter.send(());
+        }
+    }
+}
+
+fn fail(entry: Pending, lost: &Lost) {
+    match entry.target {
+        Target::Client(outbox) => {
+            let mut bytes = Vec::new();
+            for _ in 0..entry.replies {
+                encode_error(&lost.to_string(), &mut bytes);
+            }
+            outbox.deliver(None, &bytes, entry.replies, false);
+            outbox.settle(entry.replies);
+            outbox.flush();
+        }
+        Target::Silent(outbox) => outbox.settle(entry.replies),
+        Target::Capture(sender) => {
+            // The session that asked may be gone.
+            let _ = sender.send(Err(lost.clone()));
+        }
+        Target::Nobody => {}
+    }
+}

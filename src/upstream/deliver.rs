@@ -1,0 +1,141 @@
+//! From the bytes that Redis sends to the outboxes of the clients that asked.
+
+use std::rc::Rc;
+
+use super::conn::{Captured, Pending, Reader};
+use super::pubsub::Verdict;
+use super::{Conn, Outbox, Target};
+use crate::resp::FrameError;
+
+/// Redis sent something that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DeliverError {
+    #[error("not RESP: {0}")]
+    Frame(#[from] FrameError),
+    #[error("a reply that nobody asked for")]
+    Unasked,
+}
+
+impl Conn {
+    /// Hands out what has just been read, then writes to every client that got something.
+    pub(super) fn take(&self, data: &[u8]) -> Result<(), DeliverError> {
+        let mut reader = self.reader.borrow_mut();
+        let result = self.route(data, &mut reader);
+        for outbox in reader.touched.drain(..) {
+            outbox.flush();
+        }
+        result
+    }
+
+    fn route(&self, mut data: &[u8], reader: &mut Reader) -> Result<(), DeliverError> {
+        while let Some(&first) = data.first() {
+            let at_start = !reader.scanner.in_frame();
+            if at_start {
+                reader.in_special = first == b'>' || self.inspects.get();
+            }
+            if reader.in_special {
+                let (used, done) = reader.scanner.feed(data)?;
+                reader.special.extend_from_slice(&data[..used]);
+                data = &data[used..];
+                if done {
+                    let frame = std::mem::take(&mut reader.special);
+                    self.special(&frame, reader)?;
+                }
+                continue;
+            }
+            let mut pending = self.pending.borrow_mut();
+            let front = pending.front_mut().ok_or(DeliverError::Unasked)?;
+            let (mut at, mut complete) = (0, 0);
+            while complete < front.replies && at < data.len() {
+                if complete > 0 && data[at] == b'>' {
+                    break;
+                }
+                let (used, done) = reader.scanner.feed(&data[at..])?;
+                at += used;
+                complete += usize::from(done);
+            }
+            let open = reader.scanner.in_frame();
+            self.hand_over(front, &data[..at], complete, open, reader);
+            if front.replies == 0 {
+                pending.pop_front();
+            }
+            data = &data[at..];
+        }
+        Ok(())
+    }
+
+    /// Gives `bytes`, in which `complete` replies end, to the target of `entry`.
+    fn hand_over(
+        &self,
+        entry: &mut Pending,
+        bytes: &[u8],
+        complete: usize,
+        open: bool,
+        reader: &mut Reader,
+    ) {
+        entry.replies -= complete;
+        match &entry.target {
+            Target::Client(outbox) => {
+                let hold = (entry.barrier > 0).then(|| (self.source(), entry.barrier));
+                outbox.deliver(hold, bytes, complete, open);
+                outbox.settle(complete);
+                touch(outbox, reader);
+            }
+            Target::Silent(outbox) => outbox.settle(complete),
+            Target::Nobody => {}
+            Target::Capture(_) => {
+                reader.captured.extend_from_slice(bytes);
+                if entry.replies > 0 {
+                    return;
+                }
+                let frame = std::mem::take(&mut reader.captured);
+                let hold = (entry.barrier > 0).then(|| (Rc::clone(self.source()), entry.barrier));
+                if let Target::Capture(sender) = std::mem::replace(&mut entry.target, Target::Nobody)
+                {
+                    // The session that asked may be gone.
+                    let _ = sender.send(Ok(Captured { frame, hold }));
+                }
+            }
+        }
+    }
+
+    /// A whole frame that may be a message, a confirmation, a line of MONITOR or a reply.
+    fn special(&self, frame: &[u8], reader: &mut Reader) -> Result<(), DeliverError> {
+        let mut pending = self.pending.borrow_mut();
+        let mut watching = self.watching.borrow_mut();
+        let asked = pending.front_mut().and_then(|entry| entry.confirmations.as_mut());
+        let verdict = match watching.as_mut() {
+            Some(watching) => watching.judge(frame, asked),
+            // A push on a connection without listeners: nobody is left to read it.
+            None if frame[0] == b'>' => Verdict::Hidden,
+            None => Verdict::Reply,
+        };
+        match verdict {
+            Verdict::Hidden => {}
+            Verdict::Message => {
+                if let Some(watching) = watching.as_ref() {
+                    watching.owner.deliver(None, frame, 0, false);
+                    touch(&watching.owner, reader);
+                }
+            }
+            Verdict::Reply | Verdict::Confirmed(true) => {
+                let front = pending.front_mut().ok_or(DeliverError::Unasked)?;
+                self.hand_over(front, frame, 1, false, reader);
+                if front.replies == 0 {
+                    pending.pop_front();
+                }
+            }
+            Verdict::Confirmed(false) => {
+                let front = pending.front_mut().ok_or(DeliverError::Unasked)?;
+                self.hand_over(front, frame, 0, false, reader);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn touch(outbox: &Rc<Outbox>, reader: &mut Reader) {
+    if outbox.touch() {
+        reader.touched.push(Rc::clone(outbox));
+    }
+}

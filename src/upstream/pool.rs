@@ -1,0 +1,201 @@
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+
+use super::{Backoff, Conn, Connector, Credentials, Lost, OpenError, ServerFacts, driver, handshake};
+use crate::resp::Protocol;
+use crate::strategy::{CommitGate, Status};
+
+/// What makes connections interchangeable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub db: u32,
+    pub protocol: Protocol,
+    pub credentials: Rc<Credentials>,
+}
+
+/// What the connections of one worker share.
+pub struct Context {
+    pub connector: Arc<Connector>,
+    pub gate: Arc<CommitGate>,
+    pub status: Arc<Status>,
+    /// What the server last said of itself; shared by all workers.
+    pub facts: Arc<RwLock<ServerFacts>>,
+    pub(super) read_buffer: RefCell<Vec<u8>>,
+}
+
+/// Read from Redis at once, in bytes.
+const READ_BUFFER: usize = 128 * 1024;
+/// Clean connections kept for the next client that needs one for itself, per key.
+const KEEP_IDLE: usize = 16;
+/// Lanes of one key, when the first ones are held up by a slow command.
+const MAX_LANES: usize = 4;
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+
+impl Context {
+    pub fn new(
+        connector: Arc<Connector>,
+        gate: Arc<CommitGate>,
+        status: Arc<Status>,
+        facts: Arc<RwLock<ServerFacts>>,
+    ) -> Context {
+        let read_buffer = RefCell::new(vec![0; READ_BUFFER]);
+        Context { connector, gate, status, facts, read_buffer }
+    }
+
+    pub(super) fn learn(&self, facts: &ServerFacts) {
+        self.status.redis_up.store(true, Ordering::Relaxed);
+        *self.facts.write() = facts.clone();
+    }
+}
+
+/// One worker's connections to Redis.
+pub struct Pool {
+    context: Rc<Context>,
+    lanes: RefCell<HashMap<Key, Vec<Rc<Conn>>>>,
+    idle: RefCell<HashMap<Key, Vec<Rc<Conn>>>>,
+    /// Why Redis cannot be reached; commands fail at once while it is set.
+    down: RefCell<Option<String>>,
+    probing: Cell<bool>,
+    /// The key of the proxy's own user, which decides whether Redis is up.
+    home: Key,
+}
+
+impl Pool {
+    pub fn new(context: Rc<Context>, home: Key) -> Rc<Pool> {
+        Rc::new(Pool {
+            context,
+            lanes: RefCell::default(),
+            idle: RefCell::default(),
+            down: RefCell::default(),
+            probing: Cell::new(false),
+            home,
+        })
+    }
+
+    pub fn context(&self) -> &Rc<Context> {
+        &self.context
+    }
+
+    /// A lane for `key`: the first that is not held up, opened if there is none.
+    pub fn lane(self: &Rc<Self>, key: &Key) -> Result<Rc<Conn>, Lost> {
+        self.check()?;
+        let mut lanes = self.lanes.borrow_mut();
+        let mine = lanes.entry_ref(key).or_default();
+        mine.retain(|lane| lane.usable());
+        let free = mine.iter().find(|lane| lane.is_ready() && !lane.stalled());
+        if let Some(lane) = free {
+            return Ok(Rc::clone(lane));
+        }
+        let opening = mine.iter().find(|lane| !lane.is_ready());
+        if let Some(lane) = opening.or(mine.first().filter(|_| mine.len() >= MAX_LANES)) {
+            return Ok(Rc::clone(lane));
+        }
+        let lane = self.open(key.clone());
+        mine.push(Rc::clone(&lane));
+        Ok(lane)
+    }
+
+    /// Makes sure that there is a second lane for `key`: while Redis runs a slow script, it neither
+    /// reads from the script's connection nor lets a new one choose its database.
+    pub fn stand_by(self: &Rc<Self>, key: &Key) {
+        let mut lanes = self.lanes.borrow_mut();
+        let mine = lanes.entry_ref(key).or_default();
+        if mine.len() == 1 {
+            mine.push(self.open(key.clone()));
+        }
+    }
+
+    /// A connection for one client alone. Give it back with [`Pool::release`] or close it.
+    pub fn pin(self: &Rc<Self>, key: &Key) -> Result<Rc<Conn>, Lost> {
+        self.check()?;
+        if let Some(idle) = self.idle.borrow_mut().get_mut(key) {
+            while let Some(conn) = idle.pop() {
+                if conn.is_ready() {
+                    return Ok(conn);
+                }
+            }
+        }
+        Ok(self.open(key.clone()))
+    }
+
+    /// Takes back a connection that carries no state of its client.
+    pub fn release(&self, conn: Rc<Conn>) {
+        let mut idle = self.idle.borrow_mut();
+        let mine = idle.entry_ref(conn.key()).or_default();
+        if conn.is_ready() && conn.idle() && mine.len() < KEEP_IDLE {
+            mine.push(conn);
+        } else {
+            conn.close();
+        }
+    }
+
+    /// A connection as somebody else, to find out whether Redis lets them in.
+    pub async fn try_user(self: &Rc<Self>, key: &Key) -> Result<(), Lost> {
+        self.check()?;
+        let conn = self.open(key.clone());
+        conn.opened().await?;
+        self.release(conn);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Lost> {
+        match &*self.down.borrow() {
+            Some(reason) => Err(Lost::Unreachable(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn open(self: &Rc<Self>, key: Key) -> Rc<Conn> {
+        let own = key.credentials == self.home.credentials;
+        let conn = Conn::new(key, Arc::clone(&self.context.gate));
+        let (pool, driven) = (Rc::clone(self), Rc::clone(&conn));
+        tokio::task::spawn_local(async move {
+            match driver::run(driven, Rc::clone(&pool.context)).await {
+                Err(error) if own || !matches!(error, OpenError::Refused { .. }) => {
+                    pool.went_down(error);
+                }
+                _ => {}
+            }
+        });
+        conn
+    }
+
+    fn went_down(self: &Rc<Self>, error: OpenError) {
+        if matches!(error, OpenError::Database { .. }) {
+            return;
+        }
+        self.context.status.redis_up.store(false, Ordering::Relaxed);
+        *self.down.borrow_mut() = Some(error.to_string());
+        if self.probing.replace(true) {
+            return;
+        }
+        tracing::warn!(%error, "Redis is not reachable");
+        let pool = Rc::clone(self);
+        tokio::task::spawn_local(async move { pool.probe().await });
+    }
+
+    /// Tries again, each time after a longer pause, until Redis lets the proxy's own user in.
+    async fn probe(self: Rc<Self>) {
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+        loop {
+            backoff.wait().await;
+            match handshake::open(&self.context.connector, &self.home).await {
+                Ok((_, facts)) => {
+                    self.context.learn(&facts);
+                    *self.down.borrow_mut() = None;
+                    self.probing.set(false);
+                    tracing::info!(redis = self.context.connector.address(), "Redis is back");
+                    return;
+                }
+                Err(error) => *self.down.borrow_mut() = Some(error.to_string()),
+            }
+        }
+    }
+}
