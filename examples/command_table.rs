@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 
-use tandem::resp::{ReplyScanner, Reply, decode_reply};
+use tandem::resp::{Reply, ReplyScanner, decode_reply};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).ok_or("usage: command_table host:port")?;

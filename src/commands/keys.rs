@@ -45,8 +45,7 @@ impl KeySpec {
         let first = match self.begin {
             Begin::Index(index) => index,
             Begin::Keyword(keyword, from) => {
-                let matches =
-                    |word: &W| word.as_ref().eq_ignore_ascii_case(keyword.as_bytes());
+                let matches = |word: &W| word.as_ref().eq_ignore_ascii_case(keyword.as_bytes());
                 let from_end = usize::try_from(from.unsigned_abs()).ok()?;
                 let at = if from >= 0 {
                     from_end + words.get(from_end..)?.iter().position(matches)?

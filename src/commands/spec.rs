@@ -28,9 +28,17 @@ pub enum Begin {
 pub enum Find {
     /// `last` is relative to the first key, negative from the end of the words; `limit` 2 takes
     /// the first half of what is left, 3 a third, and so on.
-    Range { last: i64, step: usize, limit: usize },
+    Range {
+        last: i64,
+        step: usize,
+        limit: usize,
+    },
     /// A word says how many keys there are.
-    Count { index: usize, first: usize, step: usize },
+    Count {
+        index: usize,
+        first: usize,
+        step: usize,
+    },
     Unknown,
 }
 

@@ -150,7 +150,10 @@ impl Session {
                     self.process()
                 };
                 if self.input.len() > self.worker.shared.config.limits.query_buffer {
-                    tracing::warn!(client = self.info.id, "client closed: its query buffer is full");
+                    tracing::warn!(
+                        client = self.info.id,
+                        "client closed: its query buffer is full"
+                    );
                     return Poll::Ready(Err(End::Closed));
                 }
                 if !matches!(stop, Stop::More) {

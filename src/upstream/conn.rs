@@ -264,7 +264,12 @@ impl Conn {
         }
         match (pending.back_mut(), &target) {
             (
-                Some(Pending { target: Target::Client(last), replies: n, barrier: b, confirmations: None }),
+                Some(Pending {
+                    target: Target::Client(last),
+                    replies: n,
+                    barrier: b,
+                    confirmations: None,
+                }),
                 Target::Client(outbox),
             ) if *b == barrier && confirmations.is_none() && Rc::ptr_eq(last, outbox) => {
                 *n += replies;

@@ -90,7 +90,8 @@ impl Conn {
                 }
                 let frame = std::mem::take(&mut reader.captured);
                 let hold = (entry.barrier > 0).then(|| (Rc::clone(self.source()), entry.barrier));
-                if let Target::Capture(sender) = std::mem::replace(&mut entry.target, Target::Nobody)
+                if let Target::Capture(sender) =
+                    std::mem::replace(&mut entry.target, Target::Nobody)
                 {
                     // The session that asked may be gone.
                     let _ = sender.send(Ok(Captured { frame, hold }));

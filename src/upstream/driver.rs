@@ -18,7 +18,9 @@ pub(super) async fn run(conn: Rc<Conn>, context: Rc<Context>) -> Result<(), Open
         Ok(opened) => opened,
         Err(error) => {
             let lost = match &error {
-                OpenError::Database { reply } | OpenError::Refused { reply } => Lost::Refused(reply.clone()),
+                OpenError::Database { reply } | OpenError::Refused { reply } => {
+                    Lost::Refused(reply.clone())
+                }
                 error => Lost::Unreachable(error.to_string()),
             };
             conn.set_lost(lost);

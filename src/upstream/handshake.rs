@@ -106,11 +106,7 @@ impl<E: std::error::Error> From<E> for Broken {
 }
 
 /// Sends `request` and reads `count` replies.
-async fn exchange(
-    stream: &mut Stream,
-    request: &[u8],
-    count: usize,
-) -> Result<Vec<Reply>, Broken> {
+async fn exchange(stream: &mut Stream, request: &[u8], count: usize) -> Result<Vec<Reply>, Broken> {
     stream.write_all(request).await?;
     let (mut scanner, mut frame, mut replies) = (ReplyScanner::default(), Vec::new(), Vec::new());
     let mut chunk = [0; 4096];

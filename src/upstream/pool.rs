@@ -7,7 +7,9 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
-use super::{Backoff, Conn, Connector, Credentials, Lost, OpenError, ServerFacts, driver, handshake};
+use super::{
+    Backoff, Conn, Connector, Credentials, Lost, OpenError, ServerFacts, driver, handshake,
+};
 use crate::resp::Protocol;
 use crate::strategy::{CommitGate, Status};
 

@@ -11,8 +11,7 @@ const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is dis
 const HELLO_NOAUTH: &str = "NOAUTH HELLO must be called with the client already authenticated, \
      otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select \
      the RESP protocol version at the same time";
-const BAD_NAME: &str =
-    "ERR Client names cannot contain spaces, newlines or special characters.";
+const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 
 /// A user the client may become.
 struct Login {

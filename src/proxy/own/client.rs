@@ -55,7 +55,8 @@ impl Session {
     /// Brings what others see of this client up to date.
     pub(super) fn refresh(&self) {
         let info = &self.info;
-        let subscriptions = self.pin.as_ref().map(|pin| pin.conn.subscriptions()).unwrap_or_default();
+        let subscriptions =
+            self.pin.as_ref().map(|pin| pin.conn.subscriptions()).unwrap_or_default();
         info.channels.store(subscriptions.channels, Ordering::Relaxed);
         info.patterns.store(subscriptions.patterns, Ordering::Relaxed);
         info.shards.store(subscriptions.shards, Ordering::Relaxed);

@@ -9,7 +9,10 @@ impl Session {
     pub async fn information(&mut self, request: &Request) -> Result<(), End> {
         let wanted = request.words.len() == 1
             || (1..request.words.len()).any(|at| {
-                matches!(request.option(at).as_slice(), b"tandem" | b"default" | b"all" | b"everything")
+                matches!(
+                    request.option(at).as_slice(),
+                    b"tandem" | b"default" | b"all" | b"everything"
+                )
             });
         let Some(mut reply) = self.ask(request).await? else { return Ok(()) };
         if wanted {
