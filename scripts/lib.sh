@@ -39,7 +39,7 @@ apt_install() {
     {
         as_root apt-get update -qq &&
             as_root env DEBIAN_FRONTEND=noninteractive \
-                apt-get install -y -qq --no-install-recommends "$@" </dev/null
+                apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "$@" </dev/null
     } || status=$?
     [ -z "$ours" ] || as_root rm -f $policy
     [ $status = 0 ] || die "apt-get could not install: $*"

@@ -122,6 +122,8 @@ pub(super) const COMMANDS: &[(u32, &str)] = &[
     (3, "EVAL {spread} 3 {str} {hash} {list} {value}"),
     (2, "EVAL {random} 1 {set}"),
     (1, "EVAL {fails} 2 {str} {hash} {value}"),
+    (1, "FUNCTION LOAD REPLACE {library}"),
+    (2, "FCALL store{bit} 1 {str} {value}"),
     // Reads, so that replies of all sizes travel between the writes.
     (6, "GET {str}"),
     (4, "HGETALL {hash}"),
@@ -213,6 +215,13 @@ fn word_of(name: &str, rng: &mut StdRng) -> String {
         "bitop" => one_of(rng, &["AND", "OR", "XOR"]),
         "end" => one_of(rng, &["LEFT", "RIGHT"]),
         "where" => one_of(rng, &["BEFORE", "AFTER"]),
+        "library" => {
+            let n = rng.random_range(0..2);
+            format!(
+                "#!lua name=lib{n}\nredis.register_function('store{n}', function(keys, args) \
+                 return redis.call('set', keys[1], args[1]) end)"
+            )
+        }
         "lease" => LEASE.into(),
         "spread" => SPREAD.into(),
         "random" => RANDOM.into(),
