@@ -13,6 +13,7 @@ use super::replica::{Event, Replica, ReplicaError, Resume};
 use super::snapshot::{Lineage, Snapshot};
 use super::spool::SpoolError;
 use super::{Shared, info};
+use crate::config::OnSpoolFull;
 use crate::rdb;
 use crate::store::Position;
 use crate::upstream::{Backoff, SidePool};
@@ -21,6 +22,8 @@ use crate::upstream::{Backoff, SidePool};
 const CHUNK: usize = 4096;
 /// Items of a snapshot between link and applier.
 const SNAPSHOT_ITEMS: usize = 4096;
+/// How often a full spool is looked at again.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
@@ -79,6 +82,11 @@ async fn follow(
     let mut replica = Replica::connect(&shared.config.redis, resume).await?;
     let mirror = &shared.status.mirror;
     loop {
+        let patient = shared.config.mirror.on_spool_full == OnSpoolFull::Backpressure;
+        while patient && shared.log.is_full() {
+            // Not reading is what holds Redis back; it drops the link when its buffer for us is full.
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
         match replica.next().await? {
             Event::Continue { replid, offset } => {
                 shared.log.rename(&replid);

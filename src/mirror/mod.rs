@@ -1,3 +1,4 @@
-//! The mirror: follows Redis's replication stream and brings it to PostgreSQL.
-
+mod log;
 pub mod replica;
+mod snapshot;
+mod spool;

@@ -113,6 +113,11 @@ impl Spool {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// True when it has reached its bound.
+    pub fn is_full(&self) -> bool {
+        self.bytes() >= self.max_bytes
+    }
+
     /// The stretch held: lineage of its end, offset before its first command, offset of its end.
     pub fn stretch(&self) -> Option<(&str, i64, i64)> {
         let (first, last) = (self.segments.front()?, self.segments.back()?);
@@ -121,7 +126,7 @@ impl Spool {
 
     /// Appends commands that follow offset `begin`.
     pub fn append(&mut self, replid: &str, begin: i64, commands: &[Received]) -> Result<(), SpoolError> {
-        if self.bytes() >= self.max_bytes {
+        if self.is_full() {
             return Err(SpoolError::Full(self.max_bytes));
         }
         let fits = |s: &Segment| s.replid == replid && s.bytes < SEGMENT_BYTES;
@@ -143,16 +148,25 @@ impl Spool {
         Ok(())
     }
 
-    /// Puts commands in front of the stretch; they end where it begins.
-    pub fn prepend(&mut self, replid: &str, begin: i64, commands: &[Received]) -> Result<(), SpoolError> {
+    /// Puts commands where they belong in the stretch; nothing of them is held yet.
+    pub fn insert(&mut self, replid: &str, begin: i64, commands: &[Received]) -> Result<(), SpoolError> {
+        if let Some(writer) = self.writer.take() {
+            writer.finish()?;
+        }
         let path = self.free_path(begin);
         let (mut writer, header) = SegmentWriter::create(&path, replid, begin)?;
         let bytes = header + writer.append(commands)?;
         writer.finish()?;
         let end = commands.last().map_or(begin, |last| last.end_offset);
         self.rewind();
-        self.segments.push_front(Segment { path, replid: replid.to_owned(), begin, end, bytes });
+        let place = self.segments.partition_point(|segment| segment.begin < begin);
+        self.segments.insert(place, Segment { path, replid: replid.to_owned(), begin, end, bytes });
         Ok(())
+    }
+
+    /// True when the command that ends at `offset` is on disk.
+    pub fn holds(&self, offset: i64) -> bool {
+        self.segments.iter().any(|segment| segment.begin < offset && offset <= segment.end)
     }
 
     /// Two segments may begin at one offset when the lineage changes there.
