@@ -53,6 +53,8 @@ pub struct MirrorStatus {
     pub rereads: AtomicU64,
     pub unknown_commands: AtomicU64,
     pub conflicts: AtomicU64,
+    /// Keys brought back to Redis from PostgreSQL.
+    pub restored: AtomicU64,
 }
 
 impl MirrorStatus {

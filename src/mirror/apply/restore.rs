@@ -1,0 +1,63 @@
+//! Brings keys from PostgreSQL back to Redis, with type and absolute expiry.
+
+use std::sync::atomic::Ordering;
+
+use bb8_redis::redis::{self, Value};
+use bytes::Bytes;
+
+use super::{Applier, ApplyError};
+use crate::engine::{Db, Need, Part, to_object};
+use crate::rdb;
+use crate::upstream::SideError;
+
+/// Keys loaded and sent at once.
+const CHUNK: usize = 256;
+
+impl Applier {
+    /// Restores keys that Redis lacks (`replace` false: one that it has by now stays) or has otherwise.
+    pub(super) async fn restore(&mut self, keys: &[(Db, Bytes)], replace: bool) -> Result<(), ApplyError> {
+        let mut restored = 0;
+        for chunk in keys.chunks(CHUNK) {
+            let needs: Vec<Need> =
+                chunk.iter().map(|(db, key)| Need { db: *db, key: key.clone(), part: Part::All }).collect();
+            let mut pipe = redis::pipe();
+            // One refused key must not hide the others' answers.
+            pipe.ignore_errors();
+            let mut selected = None;
+            for loaded in self.store.load(&needs).await? {
+                let Some(found) = loaded.found else { continue };
+                let Some(object) = to_object(&found.value) else { continue };
+                if selected != Some(loaded.db) {
+                    pipe.cmd("SELECT").arg(loaded.db);
+                    selected = Some(loaded.db);
+                }
+                let dump = rdb::encode_dump(&object);
+                let at_ms = found.expires_at_ms.unwrap_or(0);
+                let command = pipe.cmd("RESTORE").arg(&loaded.key[..]).arg(at_ms).arg(&dump[..]).arg("ABSTTL");
+                if replace {
+                    command.arg("REPLACE");
+                }
+                restored += 1;
+            }
+            if selected.is_some() {
+                pipe.cmd("SELECT").arg(0);
+                let mut connection = self.side.get().await?;
+                let answers: Vec<Value> = pipe.query_async(&mut *connection).await.map_err(SideError::from)?;
+                report(&answers);
+            }
+        }
+        self.shared.status.mirror.restored.fetch_add(restored, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Says what Redis refused; a key that it has by now is no refusal.
+fn report(answers: &[Value]) {
+    for answer in answers {
+        if let Value::ServerError(error) = answer
+            && error.code() != "BUSYKEY"
+        {
+            tracing::warn!(%error, "Redis did not take a key from PostgreSQL");
+        }
+    }
+}
