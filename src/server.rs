@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, Mode};
+use crate::mirror::{Mirror, MirrorError};
 use crate::proxy::{BindError, Listeners, Shared, run_worker};
 use crate::strategy::{CommitGate, Status};
 use crate::upstream::{ConnectError, Connector};
@@ -17,6 +18,10 @@ pub enum ServerError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Redis(#[from] ConnectError),
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+    #[error("strategy.mode = {0:?} is not served yet; choose dual_write, cache_first or redis_only")]
+    Strategy(&'static str),
     #[error("cannot start a worker: {0}")]
     Worker(#[source] std::io::Error),
 }
@@ -29,18 +34,25 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     tracing::info!("shutting down");
     shutdown.cancel();
     server.join().await;
+    tracing::info!("stopped");
     Ok(())
 }
 
 /// A running server.
 pub struct Server {
     workers: Vec<JoinHandle<()>>,
+    /// Its end is asked for only when the workers have ended: replies that they hold wait for it.
+    mirror: Option<(JoinHandle<()>, CancellationToken)>,
     address: std::net::SocketAddr,
 }
 
 impl Server {
-    /// Binds the ports and starts the workers; Redis may be away.
+    /// Binds the ports and starts the workers and the mirror; Redis and PostgreSQL may be away.
     pub fn start(config: Config, shutdown: CancellationToken) -> Result<Server, ServerError> {
+        let mode = config.strategy.mode;
+        if matches!(mode, Mode::DatabaseFirst | Mode::PostgresOnly) {
+            return Err(ServerError::Strategy(mode.as_str()));
+        }
         let connector = Arc::new(Connector::new(&config.redis)?);
         let gate = CommitGate::new(&instance());
         let status = Arc::new(Status::new(config.strategy.mode, config.strategy.ack));
@@ -50,6 +62,10 @@ impl Server {
         };
         let listeners = Listeners::bind(&config.listen, count)?;
         let address = listeners[0].tcp.local_addr().map_err(ServerError::Worker)?;
+        let mirror = match mode.has_mirror() {
+            true => Some(start_mirror(&config, &gate, &status)?),
+            false => None,
+        };
         let shared = Arc::new(Shared::new(config, connector, gate, status, shutdown));
         let mut workers = Vec::new();
         for (number, listeners) in listeners.into_iter().enumerate() {
@@ -69,7 +85,7 @@ impl Server {
             strategy = shared.status.strategy.as_str(),
             "ready for clients"
         );
-        Ok(Server { workers, address })
+        Ok(Server { workers, mirror, address })
     }
 
     /// Where clients connect.
@@ -77,16 +93,37 @@ impl Server {
         self.address
     }
 
-    /// Waits for the workers to end, after the shutdown token was cancelled.
+    /// Waits for the workers to end, after the shutdown token was cancelled, and then for the mirror to
+    /// commit what it has received.
     pub async fn join(self) {
         let joined = tokio::task::spawn_blocking(move || {
             for worker in self.workers {
                 // A worker that panicked has been logged; the others still end in order.
                 let _ = worker.join();
             }
+            if let Some((mirror, token)) = self.mirror {
+                token.cancel();
+                let _ = mirror.join();
+            }
         });
         let _ = joined.await;
     }
+}
+
+/// Starts the mirror on a thread of its own.
+fn start_mirror(
+    config: &Config,
+    gate: &Arc<CommitGate>,
+    status: &Arc<Status>,
+) -> Result<(JoinHandle<()>, CancellationToken), ServerError> {
+    let mirror = Mirror::new(Arc::new(config.clone()), Arc::clone(gate), Arc::clone(status))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(ServerError::Worker)?;
+    let token = CancellationToken::new();
+    let shutdown = token.clone();
+    let thread = std::thread::Builder::new().name("mirror".into());
+    let work = move || runtime.block_on(mirror.run(shutdown));
+    Ok((thread.spawn(work).map_err(ServerError::Worker)?, token))
 }
 
 /// A name that tells this process's barriers from another's.

@@ -13,17 +13,23 @@ impl From<Object> for Value {
             Object::List(elements) => Value::List(List::from_elements(elements)),
             Object::Set(members) => {
                 let mut set = Members::new();
-                members.into_iter().for_each(|member| drop(set.insert(member, ())));
+                for member in members {
+                    set.insert(member, ());
+                }
                 Value::Set(set)
             }
             Object::ZSet(members) => {
                 let mut zset = ZSet::new();
-                members.into_iter().for_each(|(member, score)| drop(zset.insert(member, score)));
+                for (member, score) in members {
+                    zset.insert(member, score);
+                }
                 Value::ZSet(zset)
             }
             Object::Hash(fields) => {
                 let mut hash = Members::new();
-                fields.into_iter().for_each(|(field, value)| drop(hash.insert(field, value)));
+                for (field, value) in fields {
+                    hash.insert(field, value);
+                }
                 Value::Hash(hash)
             }
             Object::Stream(stream) => Value::Stream(Box::new(stream.into())),

@@ -61,7 +61,7 @@ pub async fn keep(shared: Arc<Shared>, side: SidePool) {
             backoff.reset();
             said.clear();
         }
-        if said != text {
+        if said != text && !matches!(error, LinkError::Relink) {
             tracing::warn!(error = %text, "the replication link to Redis is down");
             said = text;
         }
@@ -154,6 +154,8 @@ async fn transfer(
     let snapshot = Snapshot { replid: replid.to_owned(), offset, lineage, items, done };
     *shared.status.mirror.replid.write() = replid.to_owned();
     shared.status.mirror.received.store(offset, Ordering::Relaxed);
+    // Nothing of this history is applied yet; Redis must not be told otherwise.
+    shared.status.mirror.applied.store(0, Ordering::Relaxed);
     shared.log.push_snapshot(snapshot)?;
     loop {
         match replica.next().await? {

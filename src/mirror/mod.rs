@@ -1,4 +1,72 @@
+//! The mirror: attaches to Redis as a replica and keeps PostgreSQL equal to it.
+//!
+//! ```text
+//!  Redis ──replica──▶ link ──▶ log (memory, spool) ──▶ applier: plan ▶ engine ▶ store ──▶ PostgreSQL
+//!                                                            └─ barriers ──▶ CommitGate ──▶ clients
+//! ```
+//!
+//! The link receives and never waits for PostgreSQL; the applier commits in batches, each with the
+//! replication position that it reaches, so every effect is applied exactly once.
+
+mod apply;
+mod info;
+mod link;
 mod log;
 pub mod replica;
+mod shared;
 mod snapshot;
 mod spool;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::strategy::{CommitGate, Status};
+use crate::upstream::{ConnectError, SideManager, SidePool};
+use shared::Shared;
+
+/// Why the mirror cannot begin. What goes wrong later is retried.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    #[error(transparent)]
+    Spool(#[from] spool::SpoolError),
+    #[error(transparent)]
+    Redis(#[from] ConnectError),
+}
+
+/// A mirror that is ready to run.
+pub struct Mirror {
+    shared: Arc<Shared>,
+    side: SideManager,
+}
+
+impl Mirror {
+    /// Opens the spool; neither Redis nor PostgreSQL has to be there.
+    pub fn new(config: Arc<Config>, gate: Arc<CommitGate>, status: Arc<Status>) -> Result<Mirror, MirrorError> {
+        let spool = spool::Spool::open(&config.mirror.spool_dir, config.mirror.spool_max_bytes)?;
+        let side = SideManager::new(&config.redis)?;
+        let shared = Arc::new(Shared::new(config, gate, status, log::Log::new(spool)));
+        Ok(Mirror { shared, side })
+    }
+
+    /// Mirrors until `shutdown`, then commits what has been received. The parts share one thread:
+    /// call it on a current-thread runtime of its own.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Mirror { shared, side } = self;
+        let side = SidePool::new(side, &shared.config.redis);
+        let link = tokio::spawn(link::keep(Arc::clone(&shared), side.clone()));
+        let watch = tokio::spawn(watch::watch(Arc::clone(&shared)));
+        let applier = tokio::select! {
+            applier = apply::Applier::start(Arc::clone(&shared), side) => Some(applier),
+            () = shutdown.cancelled() => None,
+        };
+        if let Some(mut applier) = applier {
+            applier.run(&shutdown).await;
+        }
+        link.abort();
+        watch.abort();
+        shared.gate.open();
+    }
+}

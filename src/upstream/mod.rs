@@ -25,5 +25,5 @@ pub use handshake::{Credentials, OpenError, ServerFacts};
 pub use outbox::{ClientWriter, Outbox};
 pub use pool::{Context, Key, Pool};
 pub use pubsub::{Confirmation, Subscriptions, Watching};
-pub use side::{SideError, SidePool};
+pub use side::{SideError, SideManager, SidePool};
 pub use stream::Stream;

@@ -74,13 +74,12 @@ pub struct SidePool {
 }
 
 impl SidePool {
-    /// Connects at first use, so that it can be built while Redis is down.
-    pub fn new(redis: &config::Redis) -> Result<SidePool, ConnectError> {
-        let manager = SideManager::new(redis)?;
+    /// Connects at first use, so that it can be made while Redis is down. Must be called within a
+    /// tokio runtime.
+    pub fn new(manager: SideManager, redis: &config::Redis) -> SidePool {
         let timeout = Duration::from_millis(redis.connect_timeout_ms);
-        let pool =
-            bb8::Pool::builder().max_size(4).connection_timeout(timeout).build_unchecked(manager);
-        Ok(SidePool { pool })
+        let builder = bb8::Pool::builder().max_size(4).connection_timeout(timeout);
+        SidePool { pool: builder.build_unchecked(manager) }
     }
 
     pub async fn get(&self) -> Result<bb8::PooledConnection<'_, SideManager>, SideError> {

@@ -4,6 +4,7 @@
 
 mod comparer;
 mod harness;
+mod mirror;
 mod rdb;
 mod rdb_values;
 mod replica;

@@ -80,6 +80,15 @@ impl Rereads {
         });
     }
 
+    /// Two databases change places: a key that waits in one of them is now unknown in both.
+    pub fn swap(&mut self, a: Db, b: Db) {
+        let moved: Vec<(Db, Bytes)> = self.suspended.keys().filter(|(db, _)| *db == a || *db == b).cloned().collect();
+        for (db, key) in moved {
+            self.start(if db == a { b } else { a }, &key);
+            self.start(db, &key);
+        }
+    }
+
     /// The mark came by: the key and its state there. `None`: the mark is void.
     pub async fn arrived(&mut self, number: u64) -> Option<(Db, Bytes, State)> {
         let (db, key, receiver) = self.pending.remove(&number)?;

@@ -5,9 +5,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::plan::{Batch, Work};
-use super::route::{Route, route};
+use super::route::{KeyUse, Route, keys_of, route, swapped};
 use super::{Applier, ApplyError};
-use crate::commands;
 use crate::engine::delta::Step;
 use crate::engine::{self, Call, Db, Need, Stop};
 use crate::resp::Protocol;
@@ -71,13 +70,16 @@ impl Applier {
         if families.mirrors_everything() && self.rereads.is_idle() {
             return self.execute(db, args).await;
         }
-        let keys = commands::keys(args);
-        match route(args, &keys, db, families, &self.rereads) {
+        if let Some((a, b)) = swapped(args) {
+            self.rereads.swap(a, b);
+        }
+        let keys = keys_of(db, args);
+        match route(args, &keys, families, &self.rereads) {
             Route::Run => self.execute(db, args).await,
             Route::Skip => Ok(()),
             Route::RunWith(args) => self.execute(db, &args).await,
             Route::Reread(keys) => {
-                keys.iter().for_each(|key| self.rereads.start(db, key));
+                keys.iter().for_each(|(db, key)| self.rereads.start(*db, key));
                 Ok(())
             }
         }
@@ -101,9 +103,9 @@ impl Applier {
         let mirror = &self.shared.status.mirror;
         mirror.unknown_commands.fetch_add(1, Ordering::Relaxed);
         let command = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
-        let mut keys: Vec<Bytes> = commands::keys(args).into_iter().cloned().collect();
+        let mut keys: Vec<KeyUse> = keys_of(db, args).into_iter().filter(|(.., writes)| *writes).collect();
         if keys.is_empty() {
-            keys = self.rereads.keys_of(args).await;
+            keys = self.rereads.keys_of(args).await.into_iter().map(|key| (db, key, true)).collect();
         }
         tracing::warn!(
             command,
@@ -111,7 +113,7 @@ impl Applier {
             keys = keys.len(),
             "a command of the stream is not understood; its keys are read again from Redis"
         );
-        for key in keys {
+        for (db, key, _) in keys {
             if self.shared.families.mirrors(&key) {
                 mirror.rereads.fetch_add(1, Ordering::Relaxed);
                 self.rereads.start(db, &key);
