@@ -20,7 +20,9 @@ pub enum ServerError {
     Redis(#[from] ConnectError),
     #[error(transparent)]
     Mirror(#[from] MirrorError),
-    #[error("strategy.mode = {0:?} is not served yet; choose dual_write, cache_first or redis_only")]
+    #[error(
+        "strategy.mode = {0:?} is not served yet; choose dual_write, cache_first or redis_only"
+    )]
     Strategy(&'static str),
     #[error("cannot start a worker: {0}")]
     Worker(#[source] std::io::Error),

@@ -128,7 +128,9 @@ async fn follow(
 
 fn received(event: Event) -> Option<Received> {
     match event {
-        Event::Command(command) => Some(Received::detached(&command.args, command.end_offset, now_ms())),
+        Event::Command(command) => {
+            Some(Received::detached(&command.args, command.end_offset, now_ms()))
+        }
         Event::KeepAlive { end_offset } => Some(Received::detached(&[], end_offset, now_ms())),
         _ => None,
     }
@@ -148,7 +150,12 @@ async fn transfer(
         return Err(LinkError::SnapshotRefused);
     }
     let lineage = lineage(shared.stored(), side, replid, offset).await;
-    tracing::info!(replid, offset, ?lineage, "full resync: Redis sends a snapshot; writes are acknowledged by Redis meanwhile");
+    tracing::info!(
+        replid,
+        offset,
+        ?lineage,
+        "full resync: Redis sends a snapshot; writes are acknowledged by Redis meanwhile"
+    );
     let (sender, items) = mpsc::channel(SNAPSHOT_ITEMS);
     let (done, mut outcome) = tokio::sync::oneshot::channel();
     let snapshot = Snapshot { replid: replid.to_owned(), offset, lineage, items, done };
@@ -188,9 +195,13 @@ async fn lineage(stored: Option<Position>, side: &SidePool, replid: &str, offset
     let Ok(mut connection) = side.get().await else { return Lineage::Foreign };
     let mut ask = redis::cmd("INFO");
     ask.arg("replication");
-    let Ok(text) = ask.query_async::<String>(&mut *connection).await else { return Lineage::Foreign };
+    let Ok(text) = ask.query_async::<String>(&mut *connection).await else {
+        return Lineage::Foreign;
+    };
     let second = info::field(&text, "master_replid2");
-    let covered = info::field(&text, "second_repl_offset").and_then(|offset| offset.parse::<i64>().ok());
-    let same = second == Some(stored.replid.as_str()) && covered.is_some_and(|upto| stored.offset < upto);
+    let covered =
+        info::field(&text, "second_repl_offset").and_then(|offset| offset.parse::<i64>().ok());
+    let same =
+        second == Some(stored.replid.as_str()) && covered.is_some_and(|upto| stored.offset < upto);
     if same { Lineage::Ahead } else { Lineage::Foreign }
 }

@@ -32,7 +32,11 @@ impl Received {
         let mut all = BytesMut::with_capacity(args.iter().map(Bytes::len).sum());
         args.iter().for_each(|arg| all.extend_from_slice(arg));
         let mut all = all.freeze();
-        Received { args: args.iter().map(|arg| all.split_to(arg.len())).collect(), end_offset, at_ms }
+        Received {
+            args: args.iter().map(|arg| all.split_to(arg.len())).collect(),
+            end_offset,
+            at_ms,
+        }
     }
 
     /// Memory held, roughly, in bytes.
@@ -90,7 +94,11 @@ impl Log {
 
     /// The stretch that a former process left in the spool.
     pub fn stretch(&self) -> Option<(String, i64, i64)> {
-        self.inner.lock().spool.stretch().map(|(replid, begin, end)| (replid.to_owned(), begin, end))
+        self.inner
+            .lock()
+            .spool
+            .stretch()
+            .map(|(replid, begin, end)| (replid.to_owned(), begin, end))
     }
 
     /// True when the spool has reached its bound: the next push may fail.
@@ -132,7 +140,9 @@ impl Log {
     /// until the applier has caught up, so that the order is kept.
     pub fn push(&self, commands: Vec<Received>) -> Result<(), SpoolError> {
         let mut inner = self.inner.lock();
-        let (Some((replid, begin)), Some(last)) = (inner.end.clone(), commands.last()) else { return Ok(()) };
+        let (Some((replid, begin)), Some(last)) = (inner.end.clone(), commands.last()) else {
+            return Ok(());
+        };
         let end = last.end_offset;
         if inner.memory_bytes >= inner.memory_bound || !inner.spool.is_drained() {
             inner.spool.append(&replid, begin, &commands)?;
@@ -145,7 +155,12 @@ impl Log {
     }
 
     /// Takes the next entries: commands up to about `max_bytes`, or one other entry.
-    pub fn take(&self, max_count: usize, max_bytes: usize, into: &mut Vec<Entry>) -> Result<(), SpoolError> {
+    pub fn take(
+        &self,
+        max_count: usize,
+        max_bytes: usize,
+        into: &mut Vec<Entry>,
+    ) -> Result<(), SpoolError> {
         let mut inner = self.inner.lock();
         if inner.memory.is_empty() && !inner.spool.is_drained() {
             let (replid, commands) = inner.spool.read(REFILL_BYTES)?;
@@ -271,7 +286,9 @@ mod tests {
 
     fn commands(from: i64, count: i64) -> Vec<Received> {
         let args = |n: i64| vec![Bytes::from_static(b"SET"), Bytes::from(n.to_string())];
-        (from + 1..=from + count).map(|n| Received { args: args(n), end_offset: n, at_ms: n }).collect()
+        (from + 1..=from + count)
+            .map(|n| Received { args: args(n), end_offset: n, at_ms: n })
+            .collect()
     }
 
     fn taken(log: &Log, count: usize) -> Vec<Received> {
@@ -308,10 +325,14 @@ mod tests {
                     let next = uncommitted.last().map_or(committed, |last| last.end_offset) + 1;
                     // What a restart hands out again is passed over, as the applier does.
                     let fresh = taken(&log, rng.random_range(1..200));
-                    let fresh: Vec<_> = fresh.into_iter().filter(|c| c.end_offset >= next).collect();
+                    let fresh: Vec<_> =
+                        fresh.into_iter().filter(|c| c.end_offset >= next).collect();
                     let expected = commands(next - 1, fresh.len() as i64);
                     let same = fresh.iter().map(|c| (&c.args, c.end_offset));
-                    assert!(same.eq(expected.iter().map(|c| (&c.args, c.end_offset))), "step {step}, seed {seed}");
+                    assert!(
+                        same.eq(expected.iter().map(|c| (&c.args, c.end_offset))),
+                        "step {step}, seed {seed}"
+                    );
                     uncommitted.extend(fresh);
                 }
                 7 | 8 => {
@@ -322,13 +343,18 @@ mod tests {
                     }
                 }
                 _ => {
-                    log.spill(&id, committed, std::mem::take(&mut uncommitted), VecDeque::new()).expect("spill");
+                    log.spill(&id, committed, std::mem::take(&mut uncommitted), VecDeque::new())
+                        .expect("spill");
                     if rng.random_bool(0.5) {
                         drop(log);
                         log = open(dir.path());
                         match log.stretch() {
                             Some((replid, begin, end)) => {
-                                assert_eq!((replid.as_str(), end), (ID, pushed), "step {step}, seed {seed}");
+                                assert_eq!(
+                                    (replid.as_str(), end),
+                                    (ID, pushed),
+                                    "step {step}, seed {seed}"
+                                );
                                 assert!(begin <= committed, "step {step}, seed {seed}");
                             }
                             None => {
@@ -350,7 +376,12 @@ mod tests {
         log.restart(Some((Arc::clone(&id), 0))).expect("restart");
         log.spill(&id, 0, commands(0, 10), VecDeque::new()).expect("spill");
         drop(log);
-        let file = std::fs::read_dir(dir.path()).expect("dir").next().expect("a segment").expect("entry").path();
+        let file = std::fs::read_dir(dir.path())
+            .expect("dir")
+            .next()
+            .expect("a segment")
+            .expect("entry")
+            .path();
         let bytes = std::fs::read(&file).expect("read");
         for cut in 56..bytes.len() {
             std::fs::write(&file, &bytes[..cut]).expect("write");

@@ -44,7 +44,11 @@ pub struct Mirror {
 
 impl Mirror {
     /// Opens the spool; neither Redis nor PostgreSQL has to be there.
-    pub fn new(config: Arc<Config>, gate: Arc<CommitGate>, status: Arc<Status>) -> Result<Mirror, MirrorError> {
+    pub fn new(
+        config: Arc<Config>,
+        gate: Arc<CommitGate>,
+        status: Arc<Status>,
+    ) -> Result<Mirror, MirrorError> {
         let spool = spool::Spool::open(&config.mirror.spool_dir, config.mirror.spool_max_bytes)?;
         let side = SideManager::new(&config.redis)?;
         let shared = Arc::new(Shared::new(config, gate, status, log::Log::new(spool)));

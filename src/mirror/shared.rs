@@ -35,7 +35,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(config: Arc<Config>, gate: Arc<CommitGate>, status: Arc<Status>, log: Log) -> Shared {
+    pub fn new(
+        config: Arc<Config>,
+        gate: Arc<CommitGate>,
+        status: Arc<Status>,
+        log: Log,
+    ) -> Shared {
         Shared {
             families: Families::new(config.family.clone()),
             config,
@@ -120,7 +125,8 @@ impl Shared {
     /// The stretch that waits cannot be kept: what PostgreSQL misses comes by a full resync.
     pub fn lose_log(&self, error: &SpoolError) {
         tracing::error!(%error, "the waiting part of the replication stream is given up; a full resync will follow");
-        let stored = self.stored().map(|position| (position.replid.as_str().into(), position.offset));
+        let stored =
+            self.stored().map(|position| (position.replid.as_str().into(), position.offset));
         if let Err(error) = self.log.restart(stored) {
             tracing::error!(%error, "the spool directory cannot be cleared");
         }

@@ -13,8 +13,8 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// Runs until it is dropped.
 pub async fn watch(shared: Arc<Shared>) {
-    let wanted =
-        shared.config.strategy.mode == Mode::DualWrite && shared.config.strategy.ack == Ack::Postgres;
+    let wanted = shared.config.strategy.mode == Mode::DualWrite
+        && shared.config.strategy.ack == Ack::Postgres;
     let patience = Duration::from_millis(shared.config.strategy.ack_timeout_ms);
     let mut healthy_at = Instant::now();
     let mut ticks = tokio::time::interval(TICK);

@@ -16,7 +16,8 @@ struct Trio {
 impl Trio {
     fn new(mode: &str) -> Trio {
         let (redis, postgres) = (Redis::start(), Postgres::start());
-        let options = Tandem::new(env!("CARGO_BIN_EXE_tandem")).redis(&redis).postgres(&postgres).mode(mode);
+        let options =
+            Tandem::new(env!("CARGO_BIN_EXE_tandem")).redis(&redis).postgres(&postgres).mode(mode);
         Trio { redis, postgres, options }
     }
 
@@ -96,7 +97,10 @@ fn every_type_arrives() {
     let tandem = trio.tandem();
     let mut client = tandem.client();
     run(&mut client, ALL_TYPES);
-    run(&mut client, "EVAL return(redis.call('incr',KEYS[1])+redis.call('lpush',KEYS[2],'x')) 2 from-script list");
+    run(
+        &mut client,
+        "EVAL return(redis.call('incr',KEYS[1])+redis.call('lpush',KEYS[2],'x')) 2 from-script list",
+    );
     run(&mut client, "MULTI\nSET in-transaction 1\nHSET in-transaction-2 a 1\nEXEC");
     trio.sides().assert_equal();
     run(&mut client, "SWAPDB 0 4\nDEL other-db\nSET again 1");
@@ -111,7 +115,10 @@ fn every_type_arrives() {
 #[test]
 fn the_first_attach_takes_everything_but_unmirrored_families() {
     let mut trio = Trio::new("cache_first");
-    trio.options = trio.options.family("match = 'lock:*'\nmirror = false").family("match = 'tmp:*'\nmirror = false");
+    trio.options = trio
+        .options
+        .family("match = 'lock:*'\nmirror = false")
+        .family("match = 'tmp:*'\nmirror = false");
     run(&mut trio.redis.client(), ALL_TYPES);
     run(&mut trio.redis.client(), "SET lock:a 1\nHSET lock:b f 1");
     let tandem = trio.tandem();
@@ -135,7 +142,9 @@ fn the_first_attach_takes_everything_but_unmirrored_families() {
     );
     sides.assert_equal();
     assert_eq!(trio.postgres.sql("SELECT count(*) FROM tandem.rereads"), "0");
-    let allowed = trio.postgres.sql("SELECT count(*) FROM tandem.keys WHERE convert_from(key, 'UTF8') LIKE 'lock:%'");
+    let allowed = trio
+        .postgres
+        .sql("SELECT count(*) FROM tandem.keys WHERE convert_from(key, 'UTF8') LIKE 'lock:%'");
     assert_eq!(allowed, "0");
 }
 
@@ -198,7 +207,8 @@ fn an_empty_redis_wipes_nothing_and_gets_everything_back() {
     trio.redis.restart();
     trio.sides().assert_equal();
     let after = trio.sides().postgres_keyspace().expect("readable");
-    let names = |keyspace: &support::compare::Keyspace| keyspace.keys().cloned().collect::<Vec<_>>();
+    let names =
+        |keyspace: &support::compare::Keyspace| keyspace.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&before), names(&after));
     tandem.allow("replication link");
     tandem.allow("acknowledged by Redis");
@@ -264,7 +274,8 @@ fn a_held_write_is_in_postgres_when_it_is_answered() {
     for n in 0..50 {
         let key = format!("key:{n}");
         assert_eq!(client.call(["SET", &key, "v"]), Value::ok());
-        let seen = trio.postgres.sql(&format!("SELECT count(*) FROM tandem.keys WHERE key = '{key}'"));
+        let seen =
+            trio.postgres.sql(&format!("SELECT count(*) FROM tandem.keys WHERE key = '{key}'"));
         assert_eq!(seen, "1", "{key} was acknowledged");
     }
 }

@@ -210,17 +210,22 @@ impl Applier {
         let reached = if open.received.is_empty() { self.reached } else { open.end_offset };
         self.reached = self.reached.max(reached);
         let Some(durable) = &self.position else { return Ok(()) };
-        let position =
-            Position { replid: self.lineage.to_string(), offset: self.reached, db: self.session.db };
+        let position = Position {
+            replid: self.lineage.to_string(),
+            offset: self.reached,
+            db: self.session.db,
+        };
         let only_position = delta.is_empty() && rereads_added.is_empty() && rereads_done.is_empty();
         let moved = *durable != position;
-        if only_position && !(moved && (force || self.position_written.elapsed() >= IDLE_POSITION)) {
+        if only_position && !(moved && (force || self.position_written.elapsed() >= IDLE_POSITION))
+        {
             self.shared.gate.commit(&open.barriers);
             self.applied(self.reached, None);
             return Ok(());
         }
         self.position_written = Instant::now();
-        let commit = Commit { delta, position: Some(position.clone()), rereads_added, rereads_done };
+        let commit =
+            Commit { delta, position: Some(position.clone()), rereads_added, rereads_done };
         let store = Arc::clone(&self.store);
         let task = tokio::spawn(async move { store.persist(&commit).await });
         self.shared.set_oldest(open.oldest_at_ms());

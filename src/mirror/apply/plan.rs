@@ -90,7 +90,10 @@ impl Session {
         match control.map(|(_, control)| *control) {
             None => batch.work.push(Work::Command { db: self.db, index: batch.received.len() }),
             Some(Control::Select) => {
-                self.db = std::str::from_utf8(arg(1)).ok().and_then(|db| db.parse().ok()).unwrap_or(self.db);
+                self.db = std::str::from_utf8(arg(1))
+                    .ok()
+                    .and_then(|db| db.parse().ok())
+                    .unwrap_or(self.db);
             }
             Some(Control::Multi) => self.in_transaction = true,
             Some(Control::Exec) => self.in_transaction = false,

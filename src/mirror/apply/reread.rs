@@ -38,7 +38,10 @@ impl Rereads {
         // Marks of a former process may still be in the stream; numbers by the clock do not meet them.
         let next = super::now_ms().unsigned_abs() << 16;
         Rereads {
-            side, channel: channel.into(), next, suspended: HashMap::new(),
+            side,
+            channel: channel.into(),
+            next,
+            suspended: HashMap::new(),
             pending: HashMap::new(),
             added: Vec::new(),
             done: Vec::new(),
@@ -82,7 +85,8 @@ impl Rereads {
 
     /// Two databases change places: a key that waits in one of them is now unknown in both.
     pub fn swap(&mut self, a: Db, b: Db) {
-        let moved: Vec<(Db, Bytes)> = self.suspended.keys().filter(|(db, _)| *db == a || *db == b).cloned().collect();
+        let moved: Vec<(Db, Bytes)> =
+            self.suspended.keys().filter(|(db, _)| *db == a || *db == b).cloned().collect();
         for (db, key) in moved {
             self.start(if db == a { b } else { a }, &key);
             self.start(db, &key);
@@ -136,10 +140,17 @@ impl Rereads {
     }
 }
 
-async fn read(side: &SidePool, db: Db, key: &[u8], channel: &str, number: u64) -> Result<State, SideError> {
+async fn read(
+    side: &SidePool,
+    db: Db,
+    key: &[u8],
+    channel: &str,
+    number: u64,
+) -> Result<State, SideError> {
     let mut connection = side.get().await?;
     // Redis 5 and 6 know no PEXPIRETIME; there the expiry is exact to a millisecond only.
-    let probe: Result<i64, _> = redis::cmd("PEXPIRETIME").arg(key).query_async(&mut *connection).await;
+    let probe: Result<i64, _> =
+        redis::cmd("PEXPIRETIME").arg(key).query_async(&mut *connection).await;
     let absolute = probe.is_ok();
     let mut pipe = redis::pipe();
     pipe.atomic();

@@ -28,8 +28,11 @@ pub type KeyUse = (Db, Bytes, bool);
 
 /// The keys of a command by the table; empty for one that it does not know.
 pub fn keys_of(db: Db, args: &[Bytes]) -> Vec<KeyUse> {
-    let Some(command) = args.first().and_then(|name| commands::lookup(name)) else { return Vec::new() };
-    let command = args.get(1).and_then(|name| commands::lookup_sub(command, name)).unwrap_or(command);
+    let Some(command) = args.first().and_then(|name| commands::lookup(name)) else {
+        return Vec::new();
+    };
+    let command =
+        args.get(1).and_then(|name| commands::lookup_sub(command, name)).unwrap_or(command);
     let keys = command.keys(args).into_iter();
     let mut keys: Vec<KeyUse> =
         keys.filter_map(|(at, writes)| Some((db, args.get(at)?.clone(), writes))).collect();
@@ -40,7 +43,8 @@ pub fn keys_of(db: Db, args: &[Bytes]) -> Vec<KeyUse> {
         }
         ("copy", [_, (target, ..)]) => {
             let option = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"DB"));
-            *target = option.filter(|at| *at > 2).and_then(|at| number(args.get(at + 1)?)).unwrap_or(db);
+            *target =
+                option.filter(|at| *at > 2).and_then(|at| number(args.get(at + 1)?)).unwrap_or(db);
         }
         _ => {}
     }
@@ -73,7 +77,9 @@ pub fn route(args: &[Bytes], keys: &[KeyUse], families: &Families, rereads: &Rer
     }
     let independent = INDEPENDENT.iter().find(|(name, _)| args[0].eq_ignore_ascii_case(name));
     if let (Some((_, width)), Some((db, ..))) = (independent, keys.first()) {
-        let kept = args[1..].chunks(*width).filter(|chunk| chunk.first().is_some_and(|key| known(*db, key)));
+        let kept = args[1..]
+            .chunks(*width)
+            .filter(|chunk| chunk.first().is_some_and(|key| known(*db, key)));
         let args: Vec<Bytes> = args[..1].iter().chain(kept.flatten()).cloned().collect();
         return if args.len() > 1 { Route::RunWith(args) } else { Route::Skip };
     }

@@ -47,7 +47,10 @@ impl Applier {
             engine::needs(db, &batch.received[index].args, &mut needs);
             let families = &self.shared.families;
             missing.extend(
-                needs.iter().filter(|need| families.mirrors(&need.key)).filter_map(|n| self.keyspace.lacks(n)),
+                needs
+                    .iter()
+                    .filter(|need| families.mirrors(&need.key))
+                    .filter_map(|n| self.keyspace.lacks(n)),
             );
         }
         if missing.is_empty() {
@@ -99,13 +102,20 @@ impl Applier {
 
     /// The engine does not know the command, or sees another state than Redis did: the keys are
     /// read again from Redis.
-    async fn not_understood(&mut self, db: Db, args: &[Bytes], why: &str) -> Result<(), ApplyError> {
+    async fn not_understood(
+        &mut self,
+        db: Db,
+        args: &[Bytes],
+        why: &str,
+    ) -> Result<(), ApplyError> {
         let mirror = &self.shared.status.mirror;
         mirror.unknown_commands.fetch_add(1, Ordering::Relaxed);
         let command = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
-        let mut keys: Vec<KeyUse> = keys_of(db, args).into_iter().filter(|(.., writes)| *writes).collect();
+        let mut keys: Vec<KeyUse> =
+            keys_of(db, args).into_iter().filter(|(.., writes)| *writes).collect();
         if keys.is_empty() {
-            keys = self.rereads.keys_of(args).await.into_iter().map(|key| (db, key, true)).collect();
+            keys =
+                self.rereads.keys_of(args).await.into_iter().map(|key| (db, key, true)).collect();
         }
         tracing::warn!(
             command,

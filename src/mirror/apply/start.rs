@@ -86,7 +86,11 @@ impl Applier {
     }
 
     /// Takes up the position that PostgreSQL has. Unless the log `continues` from it, the log is void.
-    async fn resume(&mut self, position: Option<Position>, continues: bool) -> Result<(), ApplyError> {
+    async fn resume(
+        &mut self,
+        position: Option<Position>,
+        continues: bool,
+    ) -> Result<(), ApplyError> {
         let next_id = self.store.max_key_id().await? + 1;
         let empty = next_id == 1;
         self.keyspace = Applier::fresh_keyspace(next_id, empty);
@@ -100,7 +104,9 @@ impl Applier {
         self.shared.status.mirror.applied.store(self.reached, Ordering::Relaxed);
         self.shared.set_stored(position.clone());
         if !continues {
-            self.shared.log.restart(position.as_ref().map(|p| (p.replid.as_str().into(), p.offset)))?;
+            self.shared
+                .log
+                .restart(position.as_ref().map(|p| (p.replid.as_str().into(), p.offset)))?;
             self.shared.relink.notify_one();
         }
         self.position = position;

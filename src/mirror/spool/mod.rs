@@ -21,7 +21,9 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    #[error("spool directory {path}: {source}; check that it exists and can be written, or set mirror.spool_dir")]
+    #[error(
+        "spool directory {path}: {source}; check that it exists and can be written, or set mirror.spool_dir"
+    )]
     Directory { path: PathBuf, source: io::Error },
     #[error("spool: {0}")]
     Io(#[from] io::Error),
@@ -84,9 +86,12 @@ impl Spool {
     /// Adds a segment of a former process if it continues the stretch; deletes it otherwise.
     fn take_up(&mut self, path: PathBuf) -> Result<(), SpoolError> {
         let recovered = segment::recover(&path)?;
-        let continues = |segment: &Segment| self.segments.back().is_none_or(|last| last.end == segment.begin);
+        let continues =
+            |segment: &Segment| self.segments.back().is_none_or(|last| last.end == segment.begin);
         match recovered {
-            Some(segment) if segment.end > segment.begin && continues(&segment) => self.segments.push_back(segment),
+            Some(segment) if segment.end > segment.begin && continues(&segment) => {
+                self.segments.push_back(segment)
+            }
             _ => {
                 tracing::warn!(segment = %path.display(), "dropping a spool segment that does not continue the others");
                 fs::remove_file(&path)?;
@@ -125,7 +130,12 @@ impl Spool {
     }
 
     /// Appends commands that follow offset `begin`.
-    pub fn append(&mut self, replid: &str, begin: i64, commands: &[Received]) -> Result<(), SpoolError> {
+    pub fn append(
+        &mut self,
+        replid: &str,
+        begin: i64,
+        commands: &[Received],
+    ) -> Result<(), SpoolError> {
         if self.is_full() {
             return Err(SpoolError::Full(self.max_bytes));
         }
@@ -133,7 +143,9 @@ impl Spool {
         if self.writer.is_none() || !self.segments.back().is_some_and(fits) {
             self.begin_segment(replid, begin)?;
         }
-        let (Some(writer), Some(segment)) = (&mut self.writer, self.segments.back_mut()) else { return Ok(()) };
+        let (Some(writer), Some(segment)) = (&mut self.writer, self.segments.back_mut()) else {
+            return Ok(());
+        };
         match writer.append(commands) {
             Ok(bytes) => segment.bytes += bytes,
             Err(e) => {
@@ -149,7 +161,12 @@ impl Spool {
     }
 
     /// Puts commands where they belong in the stretch; nothing of them is held yet.
-    pub fn insert(&mut self, replid: &str, begin: i64, commands: &[Received]) -> Result<(), SpoolError> {
+    pub fn insert(
+        &mut self,
+        replid: &str,
+        begin: i64,
+        commands: &[Received],
+    ) -> Result<(), SpoolError> {
         if let Some(writer) = self.writer.take() {
             writer.finish()?;
         }
@@ -182,7 +199,13 @@ impl Spool {
         let path = self.free_path(begin);
         let (writer, bytes) = SegmentWriter::create(&path, replid, begin)?;
         self.writer = Some(writer);
-        self.segments.push_back(Segment { path, replid: replid.to_owned(), begin, end: begin, bytes });
+        self.segments.push_back(Segment {
+            path,
+            replid: replid.to_owned(),
+            begin,
+            end: begin,
+            bytes,
+        });
         Ok(())
     }
 
@@ -191,10 +214,14 @@ impl Spool {
     pub fn read(&mut self, max_bytes: usize) -> Result<(String, Vec<Received>), SpoolError> {
         loop {
             if self.reader.is_none() {
-                let Some(segment) = self.segments.get(self.reading) else { return Ok(Default::default()) };
+                let Some(segment) = self.segments.get(self.reading) else {
+                    return Ok(Default::default());
+                };
                 self.reader = Some(SegmentReader::open(&segment.path)?);
             }
-            let Some(segment) = self.segments.get(self.reading) else { return Ok(Default::default()) };
+            let Some(segment) = self.segments.get(self.reading) else {
+                return Ok(Default::default());
+            };
             let Some(reader) = &mut self.reader else { return Ok(Default::default()) };
             let commands = reader.read(segment.end, max_bytes)?;
             if !commands.is_empty() {

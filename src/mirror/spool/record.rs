@@ -15,7 +15,8 @@ const MAX_BODY: u32 = 2 << 30;
 
 pub(super) fn encode(command: &Received, out: &mut BytesMut) -> Result<(), super::SpoolError> {
     let body: usize = 20 + command.args.iter().map(|arg| 4 + arg.len()).sum::<usize>();
-    let length = u32::try_from(body).ok().filter(|n| *n <= MAX_BODY).ok_or(super::SpoolError::TooLong)?;
+    let length =
+        u32::try_from(body).ok().filter(|n| *n <= MAX_BODY).ok_or(super::SpoolError::TooLong)?;
     out.reserve(body + 8);
     let start = out.len() + 8;
     out.put_u32_le(length);

@@ -18,7 +18,11 @@ pub(super) struct SegmentWriter {
 
 impl SegmentWriter {
     /// Begins a file; the bytes of its header.
-    pub(super) fn create(path: &Path, replid: &str, begin: i64) -> Result<(SegmentWriter, u64), SpoolError> {
+    pub(super) fn create(
+        path: &Path,
+        replid: &str,
+        begin: i64,
+    ) -> Result<(SegmentWriter, u64), SpoolError> {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         let mut header = Vec::with_capacity(MAGIC.len() + REPLID + 8);
         header.extend_from_slice(MAGIC);
