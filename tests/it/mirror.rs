@@ -201,12 +201,12 @@ fn an_empty_redis_wipes_nothing_and_gets_everything_back() {
     let mut tandem = trio.tandem();
     run(&mut tandem.client(), ALL_TYPES);
     trio.sides().assert_equal();
-    let before = trio.sides().postgres_keyspace().expect("readable");
+    let (before, _) = trio.sides().postgres_keyspace().expect("readable");
     trio.redis.kill9();
     trio.redis.wipe_disk();
     trio.redis.restart();
     trio.sides().assert_equal();
-    let after = trio.sides().postgres_keyspace().expect("readable");
+    let (after, _) = trio.sides().postgres_keyspace().expect("readable");
     let names =
         |keyspace: &support::compare::Keyspace| keyspace.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&before), names(&after));
