@@ -1,7 +1,7 @@
 //! Expiry times. Source: <https://redis.io/commands/expire/> and its relatives, replies as Redis 7.0.
 
 use super::number::int;
-use super::stop::{Answer, Stop};
+use super::stop::{Answer, Stop, shown};
 use super::table::{Command, Footprint};
 use super::{Call, Expiry, Keyspace};
 use crate::resp::Reply;
@@ -110,7 +110,7 @@ impl Condition {
                 b"gt" => condition.gt = true,
                 b"lt" => condition.lt = true,
                 _ => {
-                    let option = String::from_utf8_lossy(option);
+                    let option = shown(option);
                     return Err(Stop::failed(format!("ERR Unsupported option {option}")));
                 }
             }

@@ -20,7 +20,7 @@ mod hashes;
 mod hyperloglog;
 mod keyspace;
 mod lists;
-mod number;
+pub mod number;
 mod object;
 mod scan;
 mod sets;
@@ -74,7 +74,8 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Runs one command. [`Stop::Error`] carries Redis's words.
+/// Runs one command. [`Stop::Error`] carries Redis's words. What is not loaded is named as the store
+/// knows it.
 pub fn execute(keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let name = call.arg(0)?;
     let Some(command) = find(name) else {
@@ -84,7 +85,12 @@ pub fn execute(keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         return Err(call.wrong_arity());
     }
     let before = keyspace.mutations();
-    let answer = (command.run)(keyspace, call);
+    let mut answer = (command.run)(keyspace, call);
+    if let Err(Stop::NotLoaded(needs)) = &mut answer {
+        for need in needs {
+            (need.db, need.key) = keyspace.stored(need.db, &need.key);
+        }
+    }
     debug_assert!(
         !matches!(answer, Err(Stop::NotLoaded(_)))
             || before == keyspace.mutations()
@@ -97,15 +103,16 @@ pub fn execute(keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 
 /// Redis's words for a command that it does not have.
 fn unknown_command(args: &[Bytes]) -> String {
-    let mut shown = String::new();
+    const MOST: usize = 128;
+    let (mut shown, mut len) = (String::new(), 0);
     for arg in args.iter().skip(1) {
-        if shown.len() >= 128 {
+        if len >= MOST {
             break;
         }
-        let text = String::from_utf8_lossy(arg);
-        let room = 128 - shown.len();
-        shown.push_str(&format!("'{}' ", text.chars().take(room).collect::<String>()));
+        let text = stop::c_text(arg, MOST - len);
+        len += text.len() + 3;
+        shown.push_str(&format!("'{}' ", stop::shown(text)));
     }
-    let name: String = String::from_utf8_lossy(&args[0]).chars().take(128).collect();
+    let name = stop::shown(stop::c_text(&args[0], MOST));
     format!("ERR unknown command '{name}', with args beginning with: {shown}")
 }

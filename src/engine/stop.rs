@@ -67,6 +67,17 @@ impl Stop {
     }
 }
 
+/// What `printf` shows of an argument: up to the first zero byte, at most `most` bytes.
+pub fn c_text(arg: &[u8], most: usize) -> &[u8] {
+    let end = arg.iter().position(|byte| *byte == 0).unwrap_or(arg.len());
+    &arg[..end.min(most)]
+}
+
+/// An argument within an error, which is one line.
+pub fn shown(arg: &[u8]) -> String {
+    String::from_utf8_lossy(c_text(arg, usize::MAX)).replace(['\r', '\n'], " ")
+}
+
 /// Reads of several keys, so that everything they lack is asked for at once.
 #[derive(Debug, Default)]
 pub struct Reads {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests block their own thread only")]
 
 mod comparer;
+mod engine;
 mod harness;
 mod mirror;
 mod rdb;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::engine::delta::Step;
-use crate::engine::stop::{Answer, Stop};
+use crate::engine::stop::{Answer, Stop, shown};
 use crate::engine::{Call, Keyspace};
 use crate::rdb;
 use crate::resp::Reply;
@@ -24,7 +24,7 @@ pub fn function(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
             )))
         }
         _ => {
-            let name = String::from_utf8_lossy(call.arg(1)?);
+            let name = shown(call.arg(1)?);
             Err(Stop::failed(format!("ERR unknown subcommand '{name}'. Try FUNCTION HELP.")))
         }
     }
@@ -35,7 +35,7 @@ fn load(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         return Err(Stop::error("ERR Function code is missing"));
     };
     if let Some(unknown) = options.iter().find(|option| !option.eq_ignore_ascii_case(b"replace")) {
-        let unknown = String::from_utf8_lossy(unknown);
+        let unknown = shown(unknown);
         return Err(Stop::failed(format!("ERR Unknown option given: {unknown}")));
     }
     let name = library_name(source)?;
@@ -95,7 +95,7 @@ fn library_name(source: &Bytes) -> Answer<Bytes> {
     for word in words.skip(1) {
         let prefix = word.get(..5).filter(|prefix| prefix.eq_ignore_ascii_case(b"name="));
         if prefix.is_none() {
-            let word = String::from_utf8_lossy(word);
+            let word = shown(word);
             return Err(Stop::failed(format!("ERR Invalid metadata value given: {word}")));
         }
         if name.replace(&word[5..]).is_some() {

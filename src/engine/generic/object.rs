@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::engine::stop::{Answer, Stop};
+use crate::engine::stop::{Answer, Stop, shown};
 use crate::engine::value::Value;
 use crate::engine::{Call, Keyspace, encoding};
 use crate::resp::Reply;
@@ -38,7 +38,7 @@ pub fn object(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
             String::from_utf8_lossy(&subcommand)
         }
         _ => {
-            let given = String::from_utf8_lossy(call.arg(1)?);
+            let given = shown(call.arg(1)?);
             return Err(Stop::failed(format!(
                 "ERR unknown subcommand '{given}'. Try OBJECT HELP."
             )));

@@ -5,7 +5,7 @@ use crate::engine::delta::KeyId;
 use crate::engine::stop::Part;
 use crate::engine::value::{Kind, List, Members, Stream, Value, ZSet};
 
-/// What the store found for one [`Need`].
+/// What the store found for one [`Need`], under the need's own database number and key.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub db: Db,
@@ -30,6 +30,10 @@ impl Keyspace {
     /// load that belongs to an older value of it is ignored.
     pub fn load(&mut self, loaded: Loaded) {
         let Loaded { db, key, found } = loaded;
+        let (db, key) = match self.moved.get(&(db, key.clone())) {
+            Some(place) => place.clone(),
+            None => (self.swaps.iter().fold(db, swapped), key),
+        };
         let (tick, whole) = (self.tick, self.is_whole(db));
         self.grown += key.len() + 128 + found.as_ref().map_or(0, |found| found.value.weight());
         let slots = &mut self.space(db).slots;
@@ -53,19 +57,36 @@ impl Keyspace {
     /// Takes in every key that the store has of a database, each with as little of its value as
     /// `Part::Meta` brings. Afterwards the database is whole: what is not there does not exist.
     pub fn load_keys(&mut self, db: Db, keys: impl IntoIterator<Item = (Bytes, Found)>) {
-        if self.is_whole(db) {
+        let here = self.swaps.iter().fold(db, swapped);
+        if self.is_whole(here) {
             return;
         }
         for (key, found) in keys {
             self.load(Loaded { db, key, found: Some(found) });
         }
-        let space = self.space(db);
+        let space = self.space(here);
         space.slots.retain(|_, slot| matches!(slot, Slot::Present(_)));
         space.whole = true;
     }
 
-    /// What of a need is not in memory yet; `None` when nothing is missing.
+    /// Where the store has a key, which does not know yet what was swapped and renamed lately.
+    pub fn stored(&self, db: Db, key: &Bytes) -> (Db, Bytes) {
+        let place = self.moved.iter().find(|(_, (to_db, to_key))| (*to_db, to_key) == (db, key));
+        match place {
+            Some((stored, _)) => stored.clone(),
+            None => (self.swaps.iter().rev().fold(db, swapped), key.clone()),
+        }
+    }
+
+    /// What of a need is not in memory yet, named as the store knows it; `None` when nothing is
+    /// missing.
     pub fn lacks(&self, need: &Need) -> Option<Need> {
+        let lacking = self.lacking(need)?;
+        let (db, key) = self.stored(need.db, &need.key);
+        Some(Need { db, key, ..lacking })
+    }
+
+    fn lacking(&self, need: &Need) -> Option<Need> {
         if need.part == Part::Keys {
             return (!self.is_whole(need.db)).then(|| need.clone());
         }
@@ -98,6 +119,15 @@ impl Keyspace {
             other => other.clone(),
         };
         Some(Need { part, ..need.clone() })
+    }
+}
+
+/// Where a database is after a swap.
+pub(super) fn swapped(db: Db, (a, b): &(Db, Db)) -> Db {
+    match db {
+        db if db == *a => *b,
+        db if db == *b => *a,
+        db => db,
     }
 }
 

@@ -73,6 +73,11 @@ pub struct Keyspace {
     new_dbs_whole: bool,
     changes: Changes,
     steps: Vec<Step>,
+    /// The databases swapped in `steps`: until these are taken, the store has the former numbers.
+    swaps: Vec<(Db, Db)>,
+    /// Where the values are now that were renamed or moved in `steps`, by the place in which the
+    /// store still has them.
+    moved: HashMap<(Db, Bytes), (Db, Bytes), ahash::RandomState>,
     /// Numbers the changes; `changes` is number `seq`.
     seq: u64,
     next_id: KeyId,
@@ -97,6 +102,8 @@ impl Keyspace {
             new_dbs_whole: whole,
             changes: Changes::default(),
             steps: Vec::new(),
+            swaps: Vec::new(),
+            moved: HashMap::default(),
             seq: 1,
             next_id,
             tick: 1,
@@ -275,6 +282,9 @@ impl Keyspace {
         self.drop_key(to.0, to.1);
         let Some(entry) = self.take_entry(from.0, from.1) else { return Ok(false) };
         let id = entry.id;
+        let stored = self.stored(from.0, from.1);
+        self.moved.retain(|_, place| (place.0, &place.1) != to);
+        self.moved.insert(stored, (to.0, to.1.clone()));
         self.space(to.0).slots.insert(to.1.clone(), Slot::Present(entry));
         self.change(to.0, to.1, |_, _| ());
         if let Some(change) = self.changes.keys.get_mut(&id) {
@@ -310,6 +320,10 @@ impl Keyspace {
         }
         self.close_changes();
         self.steps.push(Step::SwapDb(a, b));
+        self.swaps.push((a, b));
+        for (db, _) in self.moved.values_mut() {
+            *db = load::swapped(*db, &(a, b));
+        }
         self.mutations += 1;
         let whole = self.new_dbs_whole;
         let fresh = || DbSpace { whole, ..DbSpace::default() };
@@ -326,9 +340,11 @@ impl Keyspace {
         self.mutations += 1;
     }
 
-    /// The delta since the last call, and the number under which [`Keyspace::committed`] is told.
+    /// The delta since the last call, which has to be committed before anything is loaded, and the number under which [`Keyspace::committed`] is told.
     pub fn take_delta(&mut self) -> (Delta, u64) {
         self.close_changes();
+        self.swaps.clear();
+        self.moved.clear();
         self.tick += 1;
         (Delta { steps: std::mem::take(&mut self.steps) }, self.seq - 1)
     }

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "tests block their own thread only")]
 
+pub mod commands;
 pub mod compare;
 pub mod load;
 mod ports;
