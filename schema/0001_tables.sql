@@ -157,13 +157,15 @@ CREATE TABLE rereads (
 CREATE UNIQUE INDEX rereads_name ON rereads (db, index_form(key));
 COMMENT ON TABLE rereads IS 'Keys whose value has to be read again from Redis.';
 
-CREATE TABLE redis_lacks (
+CREATE TABLE redis_behind (
     db       integer NOT NULL,
     key      bytea NOT NULL,
+    differs  boolean NOT NULL,
     added_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE UNIQUE INDEX redis_lacks_name ON redis_lacks (db, index_form(key));
-COMMENT ON TABLE redis_lacks IS 'Keys that Redis did not have when PostgreSQL led a resync, to be brought back to it.';
+CREATE UNIQUE INDEX redis_behind_name ON redis_behind (db, index_form(key));
+COMMENT ON TABLE redis_behind IS
+    'Keys that Redis lacked, or had with another value, when PostgreSQL led a resync: to be brought to Redis.';
 
 CREATE TABLE conflicts (
     id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

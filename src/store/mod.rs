@@ -4,6 +4,7 @@
 //! [`Store`] is one session of one writer. It ends with the first error: whoever uses it connects
 //! anew and goes on from the position that PostgreSQL has.
 
+mod bulk;
 mod connect;
 mod error;
 mod load;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 
+pub use bulk::{BulkLoader, BulkOutcome, Merge};
 pub use connect::Connector;
 pub use error::StoreError;
 pub use types::{Commit, Position};
@@ -82,7 +84,7 @@ impl Store {
             Some(statements) => statements,
             None => {
                 let prepared =
-                    self.session.run(persist::Statements::prepare(&self.session)).await?;
+                    self.session.run(persist::Statements::prepare(self.session.client())).await?;
                 self.persists.get_or_init(|| prepared)
             }
         };
@@ -95,7 +97,8 @@ impl Store {
         let statements = match self.loads.get() {
             Some(statements) => statements,
             None => {
-                let prepared = self.session.run(load::Statements::prepare(&self.session)).await?;
+                let prepared =
+                    self.session.run(load::Statements::prepare(self.session.client())).await?;
                 self.loads.get_or_init(|| prepared)
             }
         };
@@ -120,12 +123,23 @@ impl Store {
     pub async fn rereads(&self) -> Result<Vec<(Db, Bytes)>, StoreError> {
         let query = "SELECT db, key FROM rereads ORDER BY added_at";
         let rows = self.session.run(self.session.client().query(query, &[])).await?;
-        rows.iter()
-            .map(|row| {
-                let (db, key): (i32, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
-                Ok((db.unsigned_abs(), Bytes::copy_from_slice(key)))
-            })
-            .collect()
+        db_keys(&rows)
+    }
+
+    /// Begins to take over a snapshot; nothing else may be written until it has finished.
+    pub async fn bulk_load(&self) -> Result<BulkLoader, StoreError> {
+        BulkLoader::begin(&self.connector, self.epoch.load(Ordering::Acquire)).await
+    }
+
+    /// At most `limit` of the keys that Redis lacked, or had with another value, when PostgreSQL led
+    /// a resync. They stay listed until [`Store::redis_caught_up`].
+    pub async fn redis_behind(&self, limit: u32) -> Result<Vec<(Db, Bytes)>, StoreError> {
+        bulk::behind(&self.session, limit).await
+    }
+
+    /// These keys have been brought to Redis.
+    pub async fn redis_caught_up(&self, keys: &[(Db, Bytes)]) -> Result<(), StoreError> {
+        bulk::caught_up(&self.session, keys).await
     }
 
     /// Function libraries: name and source.
@@ -144,4 +158,13 @@ impl Store {
 /// A database's number as the columns hold it.
 fn db_column(db: Db) -> i32 {
     i32::try_from(db).unwrap_or(i32::MAX)
+}
+
+/// Rows of database and key.
+fn db_keys(rows: &[tokio_postgres::Row]) -> Result<Vec<(Db, Bytes)>, StoreError> {
+    let pair = |row: &tokio_postgres::Row| {
+        let (db, key): (i32, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
+        Ok((db.unsigned_abs(), Bytes::copy_from_slice(key)))
+    };
+    rows.iter().map(pair).collect()
 }

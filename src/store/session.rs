@@ -3,7 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use futures_util::future::{FutureExt, MaybeDone, maybe_done};
+use futures_util::future::{BoxFuture, FutureExt, MaybeDone, maybe_done};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
@@ -18,10 +18,40 @@ pub struct Session {
     timeout: Duration,
 }
 
+/// Prepares a statement. Boxed, because many of these are joined: together they would be too large for a
+/// thread's stack.
+pub(super) fn prepare<'a>(
+    client: &'a Client,
+    sql: &'a str,
+) -> BoxFuture<'a, Result<Statement, Error>> {
+    client.prepare(sql).boxed()
+}
+
+/// Declares a struct of prepared statements and how all of them are prepared in one round trip.
+macro_rules! statements {
+    ($(#[$attribute:meta])* $name:ident { $($statement:ident = $sql:expr;)+ }) => {
+        $(#[$attribute])*
+        pub struct $name {
+            $(pub $statement: tokio_postgres::Statement,)+
+        }
+
+        impl $name {
+            pub async fn prepare(
+                client: &tokio_postgres::Client,
+            ) -> Result<$name, tokio_postgres::Error> {
+                use crate::store::session::prepare;
+                let ($($statement,)+) = futures_util::try_join!($(prepare(client, $sql),)+)?;
+                Ok($name { $($statement,)+ })
+            }
+        }
+    };
+}
+pub(super) use statements;
+
 /// A parameter that a call owns.
 pub(super) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
-type Call<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
+type Call<'a> = BoxFuture<'a, Result<u64, Error>>;
 
 impl Session {
     pub(super) fn new<S, T>(

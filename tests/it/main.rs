@@ -9,3 +9,4 @@ mod mirror;
 mod rdb;
 mod rdb_values;
 mod replica;
+mod store;

@@ -1,26 +1,8 @@
-use tokio_postgres::{Error, Statement};
-
-use crate::store::session::Session;
-
-macro_rules! statements {
-    ($($name:ident = $sql:expr;)+) => {
-        /// The reads, prepared once per session.
-        pub struct Statements {
-            $(pub $name: Statement,)+
-        }
-
-        impl Statements {
-            /// Prepares all in one round trip.
-            pub async fn prepare(session: &Session) -> Result<Statements, Error> {
-                let client = session.client();
-                let ($($name,)+) = futures_util::try_join!($(client.prepare($sql),)+)?;
-                Ok(Statements { $($name,)+ })
-            }
-        }
-    };
-}
+use crate::store::session::statements;
 
 statements! {
+    /// The reads, prepared once per session.
+    Statements {
     keys = "SELECT u.n, k.id, k.kind, k.expires_at_ms, k.len, k.version
         FROM unnest($1::integer[], $2::bytea[]) WITH ORDINALITY AS u (db, key, n)
         JOIN keys k ON k.db = u.db AND index_form(k.key) = index_form(u.key)";
@@ -72,4 +54,5 @@ statements! {
         CROSS JOIN LATERAL (SELECT ms, seq, fields FROM stream_entries
             WHERE key_id = u.key_id AND (ms, seq) > (u.after_ms, u.after_seq)
             ORDER BY ms, seq LIMIT u.count) e";
+    }
 }

@@ -1,24 +1,4 @@
-use tokio_postgres::{Error, Statement};
-
-use crate::store::session::Session;
-
-macro_rules! statements {
-    ($($name:ident = $sql:expr;)+) => {
-        /// What a commit consists of, prepared once per session.
-        pub struct Statements {
-            $(pub $name: Statement,)+
-        }
-
-        impl Statements {
-            /// Prepares all in one round trip.
-            pub async fn prepare(session: &Session) -> Result<Statements, Error> {
-                let client = session.client();
-                let ($($name,)+) = futures_util::try_join!($(client.prepare($sql),)+)?;
-                Ok(Statements { $($name,)+ })
-            }
-        }
-    };
-}
+use crate::store::session::statements;
 
 /// Deletes the rows of a table that hang on the ids.
 macro_rules! drop_rows {
@@ -28,6 +8,8 @@ macro_rules! drop_rows {
 }
 
 statements! {
+    /// What a commit consists of, prepared once per session.
+    Statements {
     begin = "BEGIN";
     commit = "COMMIT";
     rollback = "ROLLBACK";
@@ -168,4 +150,5 @@ statements! {
     functions_flush = "DELETE FROM functions";
     // The three steps of swapping two databases past the unique index on names.
     db_move = "UPDATE keys SET db = $2 WHERE db = $1";
+    }
 }
