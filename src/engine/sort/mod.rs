@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::number::{int, parse_float};
-use super::stop::{Answer, Reads, Stop};
+use super::stop::{Answer, Reads, Stop, c_text};
 use super::table::{Command, Footprint};
 use super::value::{Kind, List, Value};
 use super::{Call, Keyspace};
@@ -167,7 +167,10 @@ fn order(
             None => Some(element.clone()),
         };
         let weight = if options.alpha {
-            Weight::Text(text)
+            // What is not stored is compared as a C string, which ends at a zero byte.
+            let end = if options.store.is_some() { None } else { text.as_ref() };
+            let end = end.map(|text| c_text(text, usize::MAX).len());
+            Weight::Text(text.map(|text| text.slice(..end.unwrap_or(text.len()))))
         } else {
             let score = text.as_deref().map_or(Some(0.0), score);
             failed |= score.is_none();

@@ -60,12 +60,26 @@ pub fn ordered(command: &[Vec<u8>], reply: Value) -> Value {
         "hrandfield" if command.len() == 2 && !reply.is_error() => Value::Nil,
         "hscan" | "zscan" => inner(reply, 2),
         "scan" | "sscan" => inner(reply, 1),
-        // Without an order asked for, a set has none.
+        // What is not sorted at all has no order when it is a set, whatever its name says.
+        "sort" | "sort_ro" if unsorted(command) => {
+            if reply.is_error() {
+                reply
+            } else {
+                Value::Nil
+            }
+        }
         "sort" | "sort_ro" if command.get(1).is_some_and(|key| key.starts_with(b"e")) => {
             by_items(reply, 1)
         }
         _ => reply,
     }
+}
+
+/// `SORT … BY` something without a star.
+fn unsorted(command: &[Vec<u8>]) -> bool {
+    let by = command.iter().position(|arg| arg.eq_ignore_ascii_case(b"by"));
+    by.and_then(|at| command.get(at + 1)).is_some_and(|by| !by.contains(&b'*'))
+        && !command.iter().any(|arg| arg.eq_ignore_ascii_case(b"store"))
 }
 
 fn inner(reply: Value, step: usize) -> Value {

@@ -146,7 +146,7 @@ impl Commands {
         match self.rng.random_range(0..30) {
             0 => Vec::new(),
             1 => vec![b'm'; 80],
-            2 => vec![0, 255, b'\r', b'\n'],
+            2 => vec![1, 255, b'\r', b'\n'],
             n if n < 15 => self.rng.random_range(0..12u32).to_string().into(),
             _ => format!("m{}", self.rng.random_range(0..25)).into(),
         }
