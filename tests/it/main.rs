@@ -4,6 +4,7 @@
 
 mod comparer;
 mod engine;
+mod engine_like_redis;
 mod harness;
 mod mirror;
 mod rdb;

@@ -16,6 +16,7 @@
 
 pub mod commands;
 pub mod compare;
+pub mod grammar;
 pub mod load;
 mod ports;
 mod postgres;
