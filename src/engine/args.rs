@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::number::parse_int;
+use super::number::{LongDouble, parse_float, parse_int};
 use super::stop::{Answer, Stop};
 
 /// An integer within `min..=max`; anything else is the error `otherwise`.
@@ -36,10 +36,14 @@ pub fn span(start: i64, stop: i64, len: u64) -> Option<(u64, u64)> {
 
 /// Checks the timeout of a blocking command, in seconds. The waiting is not the engine's.
 pub fn check_timeout(text: &[u8]) -> Answer<()> {
-    let seconds = super::number::parse_float(text)
-        .ok_or(Stop::error("ERR timeout is not a float or out of range"))?;
+    /// Milliseconds in 64 bits; Redis takes more than fit for a negative number.
+    const MAX_MS: f64 = 9_223_372_036_854_775_807.0;
+    LongDouble::parse(text).ok_or(Stop::error("ERR timeout is not a float or out of range"))?;
+    // What is finite only as a long double does not fit anyway.
+    let seconds = parse_float(text).unwrap_or(f64::INFINITY);
     // Redis rounds up to whole milliseconds before it looks at the sign.
-    if (seconds * 1000.0).ceil() < 0.0 {
+    let ms = (seconds * 1000.0).ceil();
+    if ms < 0.0 || ms >= MAX_MS {
         return Err(Stop::error("ERR timeout is negative"));
     }
     Ok(())

@@ -58,8 +58,10 @@ impl Stop {
         Stop::Error(Cow::Borrowed(text))
     }
 
+    /// As in Redis, an error is one line: line ends inside become blanks.
     pub fn failed(text: impl Into<String>) -> Stop {
-        Stop::Error(Cow::Owned(text.into()))
+        let text: String = text.into();
+        Stop::Error(Cow::Owned(text.trim_end_matches(['\r', '\n']).replace(['\r', '\n'], " ")))
     }
 
     pub fn need(db: Db, key: &Bytes, part: Part) -> Stop {

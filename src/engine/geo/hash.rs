@@ -101,9 +101,13 @@ impl Cell {
     /// The cell so many columns to the east and rows to the north, around the edges.
     pub fn moved(&self, east: i32, north: i32) -> Cell {
         let cells = (1u64 << self.steps) - 1;
-        let step = |cell: u32, by: i32| (i64::from(cell) + i64::from(by)) as u64 & cells;
+        // On the outermost edge a cell's number is one too high, and stays so until it moves.
+        let step = |cell: u32, by: i32| match by {
+            0 => cell,
+            by => ((i64::from(cell) + i64::from(by)) as u64 & cells) as u32,
+        };
         let (lat, lon) = (gather(self.bits), gather(self.bits >> 1));
-        let bits = interleave(step(lat, north) as u32, step(lon, east) as u32);
+        let bits = interleave(step(lat, north), step(lon, east));
         Cell { bits, ..*self }
     }
 

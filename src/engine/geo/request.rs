@@ -6,7 +6,7 @@ use super::area::Shape;
 use super::hash::Position;
 use super::{position, unit};
 use crate::engine::number::{int, parse_float};
-use crate::engine::stop::{Answer, Stop};
+use crate::engine::stop::{Answer, Stop, shown};
 
 /// Which search command it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl<'a> Options<'a> {
                 "ERR {what} is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
             )));
         }
-        let name = String::from_utf8_lossy(name);
+        let name = shown(name);
         if search && !(from_member || from_position) {
             return Err(Stop::failed(format!(
                 "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {name}"

@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::{entry_reply, id, id_reply, no_group};
 use crate::engine::number::parse_int;
-use crate::engine::stop::{Answer, Stop};
+use crate::engine::stop::{Answer, Stop, shown};
 use crate::engine::value::{EntryFields, Group, Pending, StreamId};
 use crate::engine::{Call, Db, Keyspace, args};
 use crate::resp::Reply;
@@ -116,7 +116,7 @@ fn claim_options(mut rest: &[Bytes], now: i64) -> Answer<Options> {
                 rest = behind;
             }
             [name, ..] => {
-                let name = String::from_utf8_lossy(name);
+                let name = shown(name);
                 return Err(Stop::failed(format!("ERR Unrecognized XCLAIM option '{name}'")));
             }
         }

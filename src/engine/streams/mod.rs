@@ -17,7 +17,7 @@ mod trim;
 use bytes::Bytes;
 
 use super::Call;
-use super::stop::Stop;
+use super::stop::{Stop, shown};
 use super::table::{Command, Footprint};
 use super::value::{EntryFields, StreamId};
 use crate::resp::Reply;
@@ -52,12 +52,12 @@ fn entry_reply((id, fields): (StreamId, EntryFields)) -> Reply {
 }
 
 fn no_group(key: &Bytes, group: &Bytes) -> Stop {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+    let (key, group) = (shown(key), shown(group));
     Stop::failed(format!("NOGROUP No such key '{key}' or consumer group '{group}'"))
 }
 
 fn no_group_of(key: &Bytes, group: &Bytes) -> Stop {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+    let (key, group) = (shown(key), shown(group));
     Stop::failed(format!("NOGROUP No such consumer group '{group}' for key name '{key}'"))
 }
 
@@ -67,10 +67,10 @@ fn subcommand<'a>(call: &Call<'_>, known: &'a [(&'a str, i32)]) -> Result<&'a st
     let (Some(container), Some(asked)) = (call.args.first(), call.args.get(1)) else {
         return Err(Stop::SYNTAX);
     };
-    let container = String::from_utf8_lossy(container);
+    let container = shown(container);
     let Some((name, arity)) = known.iter().find(|(n, _)| asked.eq_ignore_ascii_case(n.as_bytes()))
     else {
-        let asked: String = String::from_utf8_lossy(asked).chars().take(128).collect();
+        let asked: String = shown(asked).chars().take(128).collect();
         let container = container.to_ascii_uppercase();
         return Err(Stop::failed(format!(
             "ERR unknown subcommand '{asked}'. Try {container} HELP."
@@ -88,7 +88,7 @@ fn subcommand<'a>(call: &Call<'_>, known: &'a [(&'a str, i32)]) -> Result<&'a st
 
 /// Redis's words for a subcommand with options that it does not have.
 fn wrong_subcommand(call: &Call<'_>) -> Stop {
-    let text = |index: usize| call.args.get(index).map(|arg| String::from_utf8_lossy(arg));
+    let text = |index: usize| call.args.get(index).map(|arg| shown(arg));
     let asked: String = text(1).unwrap_or_default().chars().take(128).collect();
     let container = text(0).unwrap_or_default().to_ascii_uppercase();
     Stop::failed(format!(
@@ -98,7 +98,7 @@ fn wrong_subcommand(call: &Call<'_>) -> Stop {
 
 /// The answer to `HELP`: a line each for the subcommands, framed as Redis does.
 fn help(call: &Call<'_>, lines: &'static [&'static str]) -> Reply {
-    let container = call.args.first().map(|name| String::from_utf8_lossy(name));
+    let container = call.args.first().map(|name| shown(name));
     let container = container.unwrap_or_default().to_ascii_uppercase();
     let head = format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
     let tail = ["HELP", "    Prints this help."];

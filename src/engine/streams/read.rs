@@ -4,7 +4,7 @@ use super::lag::Counts;
 use super::{entry_reply, id, id_reply};
 use crate::engine::keyspace::StreamRange;
 use crate::engine::number::int;
-use crate::engine::stop::{Answer, Reads, Stop};
+use crate::engine::stop::{Answer, Reads, Stop, shown};
 use crate::engine::value::{Consumer, EntryFields, Pending, StreamId};
 use crate::engine::{Call, Keyspace, args};
 use crate::resp::{Protocol, Reply};
@@ -89,7 +89,7 @@ pub fn xreadgroup(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     for (key, id) in request.keys.iter().zip(request.ids) {
         let stream = ks.stream(call.db, key)?;
         if stream.is_none_or(|stream| !stream.groups.contains_key(group)) {
-            let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+            let (key, group) = (shown(key), shown(group));
             return Err(Stop::failed(format!(
                 "NOGROUP No such key '{key}' or consumer group '{group}' in XREADGROUP with GROUP \
                  option"

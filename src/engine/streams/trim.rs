@@ -139,7 +139,9 @@ impl Trim {
                 old + u64::from(new.is_some_and(|new| new < min))
             }
         };
-        let whole_nodes = |count: u64| count - count % NODE;
+        // The last node may be a short one.
+        let all = len + u64::from(new.is_some());
+        let whole_nodes = |count: u64| if count == all { count } else { count - count % NODE };
         let count = match (self.approximate, self.limit) {
             (false, _) => count,
             (true, 0) => whole_nodes(count),

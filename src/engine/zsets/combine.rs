@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 
 use super::{Scored, reply};
 use crate::engine::number::{int, parse_float};
-use crate::engine::stop::{Answer, Reads, Stop};
+use crate::engine::stop::{Answer, Reads, Stop, shown};
 use crate::engine::value::{Kind, Score, Value, ZSet};
 use crate::engine::{Call, Db, Keyspace, args};
 use crate::resp::Reply;
@@ -129,7 +129,7 @@ impl<'a> Request<'a> {
     ) -> Answer<Request<'a>> {
         let numkeys = int(call.arg(first)?)?;
         if numkeys < 1 {
-            let name = String::from_utf8_lossy(call.arg(0)?).to_ascii_lowercase();
+            let name = shown(call.arg(0)?).to_ascii_lowercase();
             return Err(Stop::failed(format!(
                 "ERR at least 1 input key is needed for '{name}' command"
             )));
