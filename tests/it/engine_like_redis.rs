@@ -91,6 +91,9 @@ impl Pair {
         let name = String::from_utf8_lossy(&command[0]).to_ascii_lowercase();
         let (theirs, now_ms) = self.ask(command, &name);
         self.keyspace.now_ms = now_ms;
+        if matches!(name.as_str(), "sscan" | "zscan") && !theirs.is_error() {
+            return self.walk(command, theirs);
+        }
         if name == "spop" && !theirs.is_error() {
             return self.take_out(command, &theirs);
         }
@@ -162,6 +165,32 @@ impl Pair {
             Value::Int(removed) if removed == count => Ok(()),
             other => Err(format!("SPOP took {theirs:?}, of which the engine had {other:?}")),
         }
+    }
+
+    /// From cursor 0 to the end both find the same elements, in pages of any size.
+    fn walk(&mut self, command: &Command, first: Value) -> Result<(), String> {
+        if command[2] != b"0" {
+            return Ok(());
+        }
+        let mut walked = [Vec::new(), Vec::new()];
+        for (side, found) in walked.iter_mut().enumerate() {
+            let mut page = if side == 0 { first.clone() } else { self.execute(command) };
+            loop {
+                let Value::Array(parts) = page else { return Err(format!("engine: {page:?}")) };
+                let [cursor, Value::Array(elements)] = &parts[..] else {
+                    return Err(format!("no page: {parts:?}"));
+                };
+                found.extend(elements.iter().cloned());
+                if cursor.bytes() == b"0" {
+                    break;
+                }
+                let mut next = command.clone();
+                next[2] = cursor.bytes().to_vec();
+                page = if side == 0 { self.client.call(&next) } else { self.execute(&next) };
+            }
+        }
+        let [theirs, ours] = walked.map(sorted);
+        if theirs == ours { Ok(()) } else { Err(format!("Redis:  {theirs:?}\nengine: {ours:?}")) }
     }
 
     /// Random picks: as many, and members all of them.
@@ -241,15 +270,6 @@ fn settle(name: &str, command: &Command, value: Value) -> Value {
         ("smembers" | "sinter" | "sunion" | "sdiff", Value::Set(items)) => {
             Value::Set(sorted(items))
         }
-        ("sscan", Value::Array(parts)) => Value::Array(
-            parts
-                .into_iter()
-                .map(|part| match part {
-                    Value::Array(items) => Value::Array(sorted(items)),
-                    other => other,
-                })
-                .collect(),
-        ),
         ("xpending", Value::Array(entries)) if command.len() > 3 => Value::Array(
             entries
                 .into_iter()

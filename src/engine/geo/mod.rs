@@ -92,7 +92,7 @@ fn distance_reply(distance: f64) -> Reply {
 fn coordinates(call: &Call<'_>, at: Position) -> Reply {
     let coordinate = |degrees: f64| match call.protocol {
         Protocol::Resp2 => Reply::bulk(human(degrees)),
-        Protocol::Resp3 => Reply::Double(degrees),
+        Protocol::Resp3 => Reply::Double(human(degrees).parse().unwrap_or(degrees)),
     };
     Reply::Array(vec![coordinate(at.lon), coordinate(at.lat)])
 }

@@ -3,10 +3,11 @@
 mod algebra;
 pub mod random;
 
+use super::scan::{self, Scan};
 use super::stop::{Answer, Reads};
 use super::table::{Command, Footprint};
 use super::value::Kind;
-use super::{Call, Keyspace};
+use super::{Call, Keyspace, encoding};
 use crate::resp::Reply;
 
 const MEMBERS: Footprint = Footprint::Members { first: 2, step: 1 };
@@ -58,6 +59,7 @@ pub const COMMANDS: &[Command] = &[
         run: algebra::sdiffstore,
     },
     Command { name: "sintercard", arity: -3, footprint: Footprint::None, run: algebra::sintercard },
+    Command { name: "sscan", arity: -3, footprint: Footprint::Whole, run: sscan },
 ];
 
 fn sadd(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
@@ -106,4 +108,14 @@ fn smembers(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let set = ks.set_all(call.db, call.key()?)?;
     let members = set.into_iter().flat_map(|set| set.iter());
     Ok(Reply::Set(members.map(|(member, ())| Reply::Bulk(member.clone())).collect()))
+}
+
+fn sscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    let cursor = scan::cursor(call.arg(2)?)?;
+    let Some(set) = ks.set_all(call.db, call.key()?)? else { return Ok(scan::empty()) };
+    let scan = Scan::parse(&call.args[3..], false)?;
+    let at_once = encoding::of_set(set) == encoding::INTSET;
+    let (next, page) = scan.page(cursor, at_once, set.iter());
+    let members = page.into_iter().filter(|(member, ())| scan.matches(member));
+    Ok(scan::reply(next, members.map(|(member, ())| member.clone())))
 }

@@ -55,6 +55,11 @@ pub fn xgroup(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     if !there && matches!(name, "setid" | "createconsumer" | "delconsumer") {
         return Err(no_group_of(key, group));
     }
+    // Options given twice.
+    let most = if name == "create" { 8 } else { 7 };
+    if call.args.len() > most {
+        return Err(wrong_subcommand(call));
+    }
     match name {
         "create" => {
             let last_id = match call.arg(4)? {
@@ -120,10 +125,6 @@ fn options(call: &Call<'_>, create: bool) -> Answer<(bool, Option<u64>)> {
             }
             _ => return Err(wrong_subcommand(call)),
         }
-    }
-    // Options given twice.
-    if call.args.len() > if create { 8 } else { 7 } {
-        return Err(wrong_subcommand(call));
     }
     Ok((mkstream, entries_read))
 }

@@ -1,8 +1,12 @@
+use bytes::Bytes;
+
 use super::{Scored, reply};
+use crate::engine::number::double_text;
+use crate::engine::scan::{self, Scan};
 use crate::engine::sets::random::{pick, sample_size};
 use crate::engine::stop::{Answer, Stop};
 use crate::engine::value::{Kind, Score, ZSet};
-use crate::engine::{Call, Keyspace};
+use crate::engine::{Call, Keyspace, encoding};
 use crate::resp::Reply;
 
 pub fn zrem(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
@@ -37,7 +41,7 @@ pub fn zrevrank(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 fn rank(
     ks: &mut Keyspace,
     call: &Call<'_>,
-    count: impl Fn(&ZSet, (Score, bytes::Bytes)) -> Option<usize>,
+    count: impl Fn(&ZSet, (Score, Bytes)) -> Option<usize>,
 ) -> Answer<Reply> {
     let member = call.arg(2)?;
     let Some(zset) = ks.zset_all(call.db, call.key()?)? else { return Ok(Reply::Nil) };
@@ -73,4 +77,16 @@ pub fn zrandmember(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
             reply(call, picked, with_scores)
         }
     })
+}
+
+pub fn zscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    let cursor = scan::cursor(call.arg(2)?)?;
+    let Some(zset) = ks.zset_all(call.db, call.key()?)? else { return Ok(scan::empty()) };
+    let scan = Scan::parse(&call.args[3..], false)?;
+    let at_once = encoding::of_zset(zset) == encoding::LISTPACK;
+    let ordered = zset.ordered.iter().flatten().map(|(score, member)| (member, score.0));
+    let (next, page) = scan.page(cursor, at_once, ordered);
+    let members = page.into_iter().filter(|(member, _)| scan.matches(member));
+    let pair = |(member, score): (&Bytes, f64)| [member.clone(), double_text(score).into()];
+    Ok(scan::reply(next, members.flat_map(pair)))
 }
