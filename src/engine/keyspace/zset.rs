@@ -44,7 +44,8 @@ impl Keyspace {
         self.change(db, key, |value, rows| {
             let (Value::ZSet(zset), Rows::ZSet(rows)) = (value, rows) else { return };
             for (member, score) in scores {
-                let score = stored_score(*score, member, zset.len);
+                let members = zset.known.keys().chain(std::iter::once(member));
+                let score = stored_score(*score, zset.len, members);
                 rows.insert(member.clone(), Some(score));
                 zset.insert(member.clone(), score);
             }
@@ -76,8 +77,13 @@ impl Keyspace {
 
 /// A small sorted set is a listpack in Redis, which keeps whole scores as integers: -0 becomes 0.
 /// The limits are Redis's defaults.
-fn stored_score(score: f64, member: &Bytes, len: u64) -> f64 {
-    if score == 0.0 && len <= 128 && member.len() <= 64 { 0.0 } else { score }
+fn stored_score<'a>(score: f64, len: u64, mut members: impl Iterator<Item = &'a Bytes>) -> f64 {
+    let negative_zero = score == 0.0 && score.is_sign_negative();
+    if negative_zero && len <= 128 && members.all(|member| member.len() <= 64) {
+        0.0
+    } else {
+        score
+    }
 }
 
 impl ZSet {
@@ -86,9 +92,8 @@ impl ZSet {
         let scores: Vec<(Bytes, f64)> = scores.into_iter().collect();
         let len = scores.len() as u64;
         let mut zset = ZSet::new();
-        for (member, score) in scores {
-            let score = stored_score(score, &member, len);
-            zset.insert(member, score);
+        for (member, score) in &scores {
+            zset.insert(member.clone(), stored_score(*score, len, scores.iter().map(|(m, _)| m)));
         }
         zset
     }
