@@ -12,6 +12,9 @@ use crate::proxy::{BindError, Listeners, Shared, run_worker};
 use crate::strategy::{CommitGate, Status};
 use crate::upstream::{ConnectError, Connector};
 
+/// The mirror's commands run deep inside its futures; only what is touched takes memory.
+const MIRROR_STACK: usize = 16 << 20;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     #[error(transparent)]
@@ -123,7 +126,7 @@ fn start_mirror(
     let runtime = runtime.map_err(ServerError::Worker)?;
     let token = CancellationToken::new();
     let shutdown = token.clone();
-    let thread = std::thread::Builder::new().name("mirror".into());
+    let thread = std::thread::Builder::new().name("mirror".into()).stack_size(MIRROR_STACK);
     let work = move || runtime.block_on(mirror.run(shutdown));
     Ok((thread.spawn(work).map_err(ServerError::Worker)?, token))
 }

@@ -157,8 +157,7 @@ async fn transfer(
         "full resync: Redis sends a snapshot; writes are acknowledged by Redis meanwhile"
     );
     let (sender, items) = mpsc::channel(SNAPSHOT_ITEMS);
-    let (done, mut outcome) = tokio::sync::oneshot::channel();
-    let snapshot = Snapshot { replid: replid.to_owned(), offset, lineage, items, done };
+    let snapshot = Snapshot { replid: replid.to_owned(), offset, lineage, items };
     *shared.status.mirror.replid.write() = replid.to_owned();
     shared.status.mirror.received.store(offset, Ordering::Relaxed);
     // Nothing of this history is applied yet; Redis must not be told otherwise.
@@ -176,12 +175,8 @@ async fn transfer(
             _ => return Err(LinkError::SnapshotRefused),
         }
     }
-    drop(sender);
     // From here on the stream is received while the applier finishes; should that fail, it asks
     // for a new link.
-    if let Ok(false) = outcome.try_recv() {
-        return Err(LinkError::SnapshotRefused);
-    }
     Ok(())
 }
 

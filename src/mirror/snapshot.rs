@@ -1,4 +1,4 @@
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::rdb;
 
@@ -22,6 +22,4 @@ pub struct Snapshot {
     pub lineage: Lineage,
     /// The items up to `rdb::Item::End`. When it closes before that, the snapshot is void.
     pub items: mpsc::Receiver<rdb::Item>,
-    /// Told whether it was taken over.
-    pub done: oneshot::Sender<bool>,
 }

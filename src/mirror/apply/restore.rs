@@ -12,10 +12,30 @@ use crate::upstream::SideError;
 
 /// Keys loaded and sent at once.
 const CHUNK: usize = 256;
+/// Keys taken from the list at once.
+const BEHIND: u32 = 4096;
 
 impl Applier {
-    /// Restores keys that Redis lacks (`replace` false: one that it has by now stays) or has otherwise.
-    pub(super) async fn restore(&mut self, keys: &[(Db, Bytes)], replace: bool) -> Result<(), ApplyError> {
+    /// Brings to Redis what it lacks or has otherwise since PostgreSQL led a resync. What is left of
+    /// it after a crash is remembered in PostgreSQL.
+    pub(super) async fn catch_redis_up(&mut self) -> Result<(), ApplyError> {
+        let mut restored = 0;
+        loop {
+            let keys = self.store.redis_behind(BEHIND).await?;
+            if keys.is_empty() {
+                break;
+            }
+            self.restore(&keys).await?;
+            self.store.redis_caught_up(&keys).await?;
+            restored += keys.len();
+        }
+        if restored > 0 {
+            tracing::info!(keys = restored, "Redis has been brought up to PostgreSQL");
+        }
+        Ok(())
+    }
+
+    async fn restore(&mut self, keys: &[(Db, Bytes)]) -> Result<(), ApplyError> {
         let mut restored = 0;
         for chunk in keys.chunks(CHUNK) {
             let needs: Vec<Need> =
@@ -33,10 +53,8 @@ impl Applier {
                 }
                 let dump = rdb::encode_dump(&object);
                 let at_ms = found.expires_at_ms.unwrap_or(0);
-                let command = pipe.cmd("RESTORE").arg(&loaded.key[..]).arg(at_ms).arg(&dump[..]).arg("ABSTTL");
-                if replace {
-                    command.arg("REPLACE");
-                }
+                let command = pipe.cmd("RESTORE").arg(&loaded.key[..]).arg(at_ms).arg(&dump[..]);
+                command.arg("ABSTTL").arg("REPLACE");
                 restored += 1;
             }
             if selected.is_some() {
@@ -51,12 +69,10 @@ impl Applier {
     }
 }
 
-/// Says what Redis refused; a key that it has by now is no refusal.
+/// Says what Redis refused.
 fn report(answers: &[Value]) {
     for answer in answers {
-        if let Value::ServerError(error) = answer
-            && error.code() != "BUSYKEY"
-        {
+        if let Value::ServerError(error) = answer {
             tracing::warn!(%error, "Redis did not take a key from PostgreSQL");
         }
     }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use super::plan::{Batch, Work};
 use super::route::{KeyUse, Route, keys_of, route, swapped};
 use super::{Applier, ApplyError};
-use crate::engine::delta::Step;
 use crate::engine::{self, Call, Db, Need, Stop};
 use crate::resp::Protocol;
 
@@ -147,10 +146,5 @@ impl Applier {
         };
         debug_assert!(result.is_ok(), "what the change needs was loaded");
         Ok(())
-    }
-
-    /// Records a function library that a snapshot carries.
-    pub(super) fn put_function(&mut self, name: Bytes, source: Bytes) {
-        self.keyspace.push_step(Step::Function(name, Some(source)));
     }
 }

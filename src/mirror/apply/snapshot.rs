@@ -1,37 +1,90 @@
 //! Taking over a snapshot.
 
-use super::{Applier, ApplyError};
-use crate::engine::Value;
-use crate::mirror::snapshot::Snapshot;
+use super::{Applier, ApplyError, Session};
+use crate::engine::{self, Db};
+use crate::mirror::snapshot::{Lineage, Snapshot};
 use crate::rdb::Item;
-use crate::store::{Commit, Position};
+use crate::store::{BulkLoader, BulkOutcome, Merge, Position};
 
-pub(super) async fn load(applier: &mut Applier, mut snapshot: Snapshot) -> Result<(), ApplyError> {
-    let mut db = 0;
+/// Loads a snapshot, then goes on from its position. On an error nothing of it stays, and the link
+/// attaches anew.
+pub(super) async fn load(applier: &mut Applier, snapshot: Snapshot) -> Result<(), ApplyError> {
+    let shared = std::sync::Arc::clone(&applier.shared);
+    let result = take_over(applier, snapshot).await;
+    shared.set_syncing(false);
+    if result.is_err() {
+        // What follows the snapshot in the log hangs in the air.
+        let stored = shared.stored().map(|position| (position.replid.as_str().into(), position.offset));
+        shared.log.restart(stored)?;
+        shared.relink.notify_one();
+    }
+    match result {
+        // The link says why; PostgreSQL is well.
+        Err(ApplyError::SnapshotCut) => Ok(()),
+        other => other,
+    }
+}
+
+async fn take_over(applier: &mut Applier, snapshot: Snapshot) -> Result<(), ApplyError> {
+    let Snapshot { replid, offset, lineage, mut items } = snapshot;
+    let mut loader = applier.store.bulk_load().await?;
+    let mut db: Db = 0;
     loop {
-        let Some(item) = snapshot.items.recv().await else { return Err(ApplyError::SnapshotCut) };
-        match item {
-            Item::SelectDb(n) => db = n,
-            Item::Key { key, expire_at_ms, value } if applier.shared.families.mirrors(&key) => {
-                let _ = applier.keyspace.put(db, &key, Value::from(value), expire_at_ms);
-            }
-            Item::End { .. } => break,
-            _ => {}
+        match items.recv().await {
+            None => return Err(ApplyError::SnapshotCut),
+            Some(Item::End { .. }) => break,
+            Some(item) => push(applier, &mut loader, &mut db, item).await?,
         }
     }
-    let (delta, seq) = applier.keyspace.take_delta();
-    let position = Position { replid: snapshot.replid.clone(), offset: snapshot.offset, db: 0 };
-    applier
-        .store
-        .persist(&Commit { delta, position: Some(position.clone()), ..Commit::default() })
-        .await?;
-    applier.committed_seq = seq;
-    applier.lineage = snapshot.replid.as_str().into();
-    applier.reached = snapshot.offset;
-    applier.session = super::Session::new(0, applier.shared.gate.channel());
+    let position = Position { replid: replid.clone(), offset, db: 0 };
+    let merge = if lineage == Lineage::Foreign { Merge::PostgresLeads } else { Merge::Authoritative };
+    let outcome = loader.finish(&position, merge).await?;
+    report(applier, lineage, &outcome);
+    applier.keyspace = Applier::fresh_keyspace(outcome.next_id, false);
+    applier.committed_seq = 0;
+    applier.lineage = replid.as_str().into();
+    applier.reached = offset;
+    applier.session = Session::new(0, applier.shared.gate.channel());
+    applier.rereads.restart(Vec::new());
     applier.shared.set_stored(Some(position.clone()));
     applier.position = Some(position);
-    applier.shared.set_syncing(false);
-    let _ = snapshot.done.send(true);
+    applier.applied(offset, None);
+    if lineage == Lineage::Foreign {
+        applier.catch_redis_up().await?;
+    }
     Ok(())
+}
+
+async fn push(
+    applier: &Applier,
+    loader: &mut BulkLoader,
+    db: &mut Db,
+    item: Item,
+) -> Result<(), ApplyError> {
+    match item {
+        Item::SelectDb(selected) => *db = selected,
+        Item::Key { key, expire_at_ms, value } if applier.shared.families.mirrors(&key) => {
+            loader.push(*db, &key, expire_at_ms, &value).await?;
+        }
+        Item::Function(source) => {
+            if let Some(name) = engine::library_name(&source) {
+                loader.push_function(&name, &source).await?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn report(applier: &Applier, lineage: Lineage, outcome: &BulkOutcome) {
+    let BulkOutcome { keys, added, replaced, removed, conflicts, missing_in_redis, .. } = *outcome;
+    tracing::info!(keys, added, replaced, removed, "snapshot taken over");
+    if lineage == Lineage::Foreign {
+        tracing::warn!(
+            conflicts,
+            missing_in_redis,
+            "this Redis lost something or has another history: PostgreSQL leads, and Redis is brought up to it"
+        );
+        applier.shared.status.mirror.conflicts.fetch_add(conflicts, std::sync::atomic::Ordering::Relaxed);
+    }
 }
