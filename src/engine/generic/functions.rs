@@ -86,7 +86,7 @@ fn restore(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 }
 
 /// The name in a library's first line, such as `#!lua name=mylib`.
-fn library_name(source: &Bytes) -> Answer<Bytes> {
+pub fn library_name(source: &Bytes) -> Answer<Bytes> {
     let metadata = source.strip_prefix(b"#!");
     let metadata = metadata.ok_or(Stop::error("ERR Missing library metadata"))?;
     let end = memchr::memchr(b'\n', metadata).ok_or(Stop::error("ERR Invalid library metadata"))?;

@@ -111,6 +111,13 @@ impl Applier {
         }
         self.position = position;
         self.shared.postgres_back();
+        match self.catch_redis_up().await {
+            Err(ApplyError::Side(error)) => {
+                tracing::warn!(%error, "Redis cannot be brought up to PostgreSQL yet");
+                Ok(())
+            }
+            other => other,
+        }?;
         self.shared.ready.send_replace(true);
         Ok(())
     }
