@@ -34,6 +34,7 @@ mod zsets;
 
 use bytes::Bytes;
 
+pub use generic::library_name;
 pub use keyspace::{End, Entry, Expiry, Found, Keyspace, Loaded, StreamChange};
 pub use object::{opaque, to_object};
 pub use stop::{Answer, Need, Part, Stop};

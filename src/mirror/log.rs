@@ -179,12 +179,6 @@ impl Log {
         Ok(())
     }
 
-    /// True when nothing waits.
-    pub fn is_empty(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.memory.is_empty() && inner.spool.is_drained()
-    }
-
     /// When the oldest waiting command was received, Unix time in ms.
     pub fn oldest_at_ms(&self) -> Option<i64> {
         self.inner.lock().memory.iter().find_map(|entry| match entry {

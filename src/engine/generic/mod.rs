@@ -8,6 +8,8 @@ mod object;
 mod relocate;
 mod walk;
 
+pub use functions::library_name;
+
 use super::stop::{Answer, Reads};
 use super::table::{Command, Footprint};
 use super::value::Kind;

@@ -8,6 +8,7 @@
 mod error;
 mod plan;
 mod reread;
+mod restore;
 mod route;
 mod run;
 mod snapshot;

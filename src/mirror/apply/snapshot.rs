@@ -67,7 +67,7 @@ async fn push(
             loader.push(*db, &key, expire_at_ms, &value).await?;
         }
         Item::Function(source) => {
-            if let Some(name) = engine::library_name(&source) {
+            if let Ok(name) = engine::library_name(&source) {
                 loader.push_function(&name, &source).await?;
             }
         }
