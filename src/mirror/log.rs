@@ -61,6 +61,10 @@ struct Inner {
     memory_bytes: usize,
     memory_bound: usize,
     spool: Spool,
+    /// PostgreSQL is away: everything goes to disk at once.
+    outage: bool,
+    /// Receipt of the first command that went to disk since the spool was last drained.
+    spooled_at_ms: Option<i64>,
     /// Lineage and offset of the end of the log: where the link goes on after a cut.
     end: Option<(Arc<str>, i64)>,
     /// Lineage last handed out.
@@ -83,7 +87,16 @@ impl Log {
     fn with_memory(spool: Spool, memory_bound: usize) -> Log {
         let end = spool.stretch().map(|(replid, _, end)| (Arc::from(replid), end));
         let memory = VecDeque::new();
-        let inner = Inner { memory, memory_bytes: 0, memory_bound, spool, end, handed: None };
+        let inner = Inner {
+            memory,
+            memory_bytes: 0,
+            memory_bound,
+            spool,
+            outage: false,
+            spooled_at_ms: None,
+            end,
+            handed: None,
+        };
         Log { inner: Mutex::new(inner), appended: Notify::new() }
     }
 
@@ -144,7 +157,11 @@ impl Log {
             return Ok(());
         };
         let end = last.end_offset;
-        if inner.memory_bytes >= inner.memory_bound || !inner.spool.is_drained() {
+        let drained = inner.spool.is_drained();
+        if inner.outage || inner.memory_bytes >= inner.memory_bound || !drained {
+            if drained {
+                inner.spooled_at_ms = commands.first().map(|first| first.at_ms);
+            }
             inner.spool.append(&replid, begin, &commands)?;
         } else {
             inner.push_memory(&replid, commands);
@@ -181,10 +198,12 @@ impl Log {
 
     /// When the oldest waiting command was received, Unix time in ms.
     pub fn oldest_at_ms(&self) -> Option<i64> {
-        self.inner.lock().memory.iter().find_map(|entry| match entry {
+        let inner = self.inner.lock();
+        let in_memory = inner.memory.iter().find_map(|entry| match entry {
             Entry::Command(command) => Some(command.at_ms),
             _ => None,
-        })
+        });
+        in_memory.or_else(|| inner.spooled_at_ms.filter(|_| !inner.spool.is_drained()))
     }
 
     /// PostgreSQL is away: `uncommitted`, which was taken and did not arrive, and everything that
@@ -208,6 +227,7 @@ impl Log {
         }
         inner.memory_bytes = 0;
         inner.handed = None;
+        inner.outage = true;
         let mut runs = vec![Run { replid: Arc::clone(replid), commands: uncommitted }];
         for entry in memory {
             match (entry, runs.last_mut()) {
@@ -217,6 +237,8 @@ impl Log {
             }
         }
         inner.spool.rewind();
+        let oldest = runs.iter().flat_map(|run| &run.commands).next().map(|first| first.at_ms);
+        inner.spooled_at_ms = oldest.or(inner.spooled_at_ms);
         let mut at = begin;
         for Run { replid, commands } in runs {
             // What the spool holds already is not written again.
@@ -239,6 +261,12 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    /// PostgreSQL is back: what waits on disk is handed out, and memory serves again behind it.
+    pub fn outage_over(&self) {
+        self.inner.lock().outage = false;
+        self.appended.notify_one();
     }
 
     /// Everything up to `offset` is in PostgreSQL.

@@ -283,6 +283,7 @@ impl Applier {
                 other => rest.push_back(other),
             }
         }
+        self.shared.set_oldest(None);
         let begin = self.position.as_ref().map_or(0, |position| position.offset);
         if let Err(error) = self.shared.log.spill(&self.lineage, begin, uncommitted, rest) {
             self.shared.lose_log(&error);

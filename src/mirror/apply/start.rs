@@ -111,6 +111,7 @@ impl Applier {
         }
         self.position = position;
         self.shared.postgres_back();
+        self.shared.log.outage_over();
         match self.catch_redis_up().await {
             Err(ApplyError::Side(error)) => {
                 tracing::warn!(%error, "Redis cannot be brought up to PostgreSQL yet");
