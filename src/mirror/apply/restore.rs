@@ -38,8 +38,10 @@ impl Applier {
     async fn restore(&mut self, keys: &[(Db, Bytes)]) -> Result<(), ApplyError> {
         let mut restored = 0;
         for chunk in keys.chunks(CHUNK) {
-            let needs: Vec<Need> =
-                chunk.iter().map(|(db, key)| Need { db: *db, key: key.clone(), part: Part::All }).collect();
+            let needs: Vec<Need> = chunk
+                .iter()
+                .map(|(db, key)| Need { db: *db, key: key.clone(), part: Part::All })
+                .collect();
             let mut pipe = redis::pipe();
             // One refused key must not hide the others' answers.
             pipe.ignore_errors();
@@ -60,7 +62,8 @@ impl Applier {
             if selected.is_some() {
                 pipe.cmd("SELECT").arg(0);
                 let mut connection = self.side.get().await?;
-                let answers: Vec<Value> = pipe.query_async(&mut *connection).await.map_err(SideError::from)?;
+                let answers: Vec<Value> =
+                    pipe.query_async(&mut *connection).await.map_err(SideError::from)?;
                 report(&answers);
             }
         }

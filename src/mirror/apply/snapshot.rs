@@ -14,7 +14,8 @@ pub(super) async fn load(applier: &mut Applier, snapshot: Snapshot) -> Result<()
     shared.set_syncing(false);
     if result.is_err() {
         // What follows the snapshot in the log hangs in the air.
-        let stored = shared.stored().map(|position| (position.replid.as_str().into(), position.offset));
+        let stored =
+            shared.stored().map(|position| (position.replid.as_str().into(), position.offset));
         shared.log.restart(stored)?;
         shared.relink.notify_one();
     }
@@ -37,7 +38,8 @@ async fn take_over(applier: &mut Applier, snapshot: Snapshot) -> Result<(), Appl
         }
     }
     let position = Position { replid: replid.clone(), offset, db: 0 };
-    let merge = if lineage == Lineage::Foreign { Merge::PostgresLeads } else { Merge::Authoritative };
+    let merge =
+        if lineage == Lineage::Foreign { Merge::PostgresLeads } else { Merge::Authoritative };
     let outcome = loader.finish(&position, merge).await?;
     report(applier, lineage, &outcome);
     applier.keyspace = Applier::fresh_keyspace(outcome.next_id, false);
@@ -85,6 +87,11 @@ fn report(applier: &Applier, lineage: Lineage, outcome: &BulkOutcome) {
             missing_in_redis,
             "this Redis lost something or has another history: PostgreSQL leads, and Redis is brought up to it"
         );
-        applier.shared.status.mirror.conflicts.fetch_add(conflicts, std::sync::atomic::Ordering::Relaxed);
+        applier
+            .shared
+            .status
+            .mirror
+            .conflicts
+            .fetch_add(conflicts, std::sync::atomic::Ordering::Relaxed);
     }
 }
