@@ -473,10 +473,24 @@ impl Session {
     pub fn take_pin(&mut self) -> Result<&mut Pin, Lost> {
         if self.pin.is_none() {
             let conn = self.worker.pool.pin(&self.key)?;
-            self.info.redis_id.store(conn.facts().id, Ordering::Relaxed);
+            self.publish_id(&conn);
             self.pin = Some(Pin::new(conn));
         }
         self.pin.as_mut().ok_or(Lost::Unknown)
+    }
+
+    /// Lets other clients know the id that `conn` has in Redis, as soon as it has one.
+    fn publish_id(&self, conn: &Rc<Conn>) {
+        if conn.is_ready() {
+            self.info.redis_id.store(conn.facts().id, Ordering::Relaxed);
+            return;
+        }
+        let (conn, info) = (Rc::clone(conn), Arc::clone(&self.info));
+        tokio::task::spawn_local(async move {
+            if conn.opened().await.is_ok() && conn.usable() {
+                info.redis_id.store(conn.facts().id, Ordering::Relaxed);
+            }
+        });
     }
 
     /// Gives the client's own connection back, clean as it is.

@@ -23,6 +23,9 @@ pub struct ServerFacts {
     pub id: i64,
 }
 
+/// The name that the proxy's connections have in Redis's `CLIENT LIST`.
+pub(super) const CONNECTION_NAME: &str = "tandem";
+
 /// Why a connection never became ready.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -70,9 +73,13 @@ async fn greet(
     }
     let auths = usize::from(!request.is_empty());
     let resp3 = key.protocol == Protocol::Resp3;
-    push_command(&[&b"HELLO"[..], if resp3 { b"3" } else { b"2" }], &mut request);
-    push_command(&[&b"SELECT"[..], key.db.to_string().as_bytes()], &mut request);
-    let replies = exchange(stream, &request, auths + 2).await;
+    let version: &[u8] = if resp3 { b"3" } else { b"2" };
+    push_command(&[b"HELLO", version, b"SETNAME", CONNECTION_NAME.as_bytes()], &mut request);
+    if key.db > 0 {
+        push_command(&[&b"SELECT"[..], key.db.to_string().as_bytes()], &mut request);
+    }
+    let count = auths + 1 + usize::from(key.db > 0);
+    let replies = exchange(stream, &request, count).await;
     let replies = replies.map_err(|error| match error {
         Broken::Refused(reply) => OpenError::Refused { reply },
         Broken::Failed(reason) => OpenError::Failed { address: connector.address(), reason },
@@ -87,8 +94,8 @@ async fn greet(
         Reply::Error(text) => return Err(OpenError::Refused { reply: text.to_string() }),
         hello => facts(hello),
     };
-    match &rest[1] {
-        Reply::Error(text) => Err(OpenError::Database { reply: text.to_string() }),
+    match rest.get(1) {
+        Some(Reply::Error(text)) => Err(OpenError::Database { reply: text.to_string() }),
         _ => Ok(facts),
     }
 }

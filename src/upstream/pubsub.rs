@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::Outbox;
+use super::handshake::CONNECTION_NAME;
 use crate::resp::{Reply, decode_reply};
 
 /// How many channels, patterns and shard channels a connection is subscribed to.
@@ -82,18 +83,25 @@ pub struct Watching {
     pub(super) monitor: bool,
     pub(super) subscriptions: Subscriptions,
     hidden: Vec<u8>,
+    /// Address of the connection whose greeting was last hidden.
+    greeting: Vec<u8>,
 }
 
 impl Watching {
     pub(super) fn new(owner: Rc<Outbox>, hidden: &str) -> Watching {
         let subscriptions = Subscriptions::default();
-        Watching { owner, monitor: false, subscriptions, hidden: hidden.as_bytes().to_vec() }
+        let hidden = hidden.as_bytes().to_vec();
+        Watching { owner, monitor: false, subscriptions, hidden, greeting: Vec::new() }
     }
 
     pub(super) fn judge(&mut self, frame: &[u8], asked: Option<&mut Confirmation>) -> Verdict {
         match frame[0] {
             b'+' if self.monitor && frame.get(1).is_some_and(u8::is_ascii_digit) => {
-                if self.hides_line(frame) { Verdict::Hidden } else { Verdict::Message }
+                if self.hides_line(frame) || self.hides_greeting(frame) {
+                    Verdict::Hidden
+                } else {
+                    Verdict::Message
+                }
             }
             b'>' | b'*' => self.judge_array(frame, asked),
             _ => Verdict::Reply,
@@ -106,6 +114,24 @@ impl Watching {
         wanted.extend_from_slice(&self.hidden);
         wanted.push(b'"');
         memchr::memmem::find(line, &wanted).is_some()
+    }
+
+    /// A line of MONITOR that shows how the proxy opens a connection: `HELLO`, and a `SELECT` that
+    /// follows it on the same connection.
+    fn hides_greeting(&mut self, line: &[u8]) -> bool {
+        let Some(end) = memchr::memchr(b']', line) else { return false };
+        let from = line[..end].iter().rposition(|&b| b == b' ').map_or(0, |at| at + 1);
+        let (address, command) = (&line[from..end], &line[end + 1..]);
+        let name = format!("\"SETNAME\" \"{CONNECTION_NAME}\"\r\n");
+        if command.starts_with(b" \"HELLO\" ") && command.ends_with(name.as_bytes()) {
+            self.greeting = address.to_vec();
+            return true;
+        }
+        let selects = self.greeting == address && command.starts_with(b" \"SELECT\" ");
+        if self.greeting == address {
+            self.greeting.clear();
+        }
+        selects
     }
 
     fn judge_array(&mut self, frame: &[u8], asked: Option<&mut Confirmation>) -> Verdict {

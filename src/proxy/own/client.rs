@@ -10,6 +10,7 @@ pub(super) const SYNTAX: &str = "ERR syntax error";
 impl Session {
     /// `CLIENT …`; `name` is the full name in the command table, and the arity is right.
     pub async fn client(&mut self, name: &str, request: &Request) -> Result<(), End> {
+        self.info.touch(crate::commands::lookup(name.as_bytes()).map_or("client", |c| c.name));
         match name {
             "client|id" => self.answer(&Reply::Int(self.info.id as i64)),
             "client|getname" => {
@@ -36,7 +37,7 @@ impl Session {
                 }
                 _ => self.answer_error(SYNTAX),
             },
-            "client|kill" => return self.client_kill(request),
+            "client|kill" => return self.client_kill(request).await,
             "client|unblock" => return self.client_unblock(request).await,
             "client|pause" | "client|unpause" => return self.client_pause(request).await,
             "client|tracking" => return self.client_tracking(request).await,

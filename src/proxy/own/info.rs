@@ -15,19 +15,16 @@ impl Session {
                 )
             });
         let Some(mut reply) = self.ask(request).await? else { return Ok(()) };
-        if wanted {
+        let clients = (1..request.words.len()).any(|at| request.option(at) == b"clients");
+        if wanted || clients {
             let text = match decode_reply(&reply.frame) {
                 Ok(Reply::Bulk(text) | Reply::Verbatim(_, text)) => Some(text),
                 _ => None,
             };
             if let Some(text) = text {
-                let mut all = text.to_vec();
-                if !all.is_empty() {
-                    all.extend_from_slice(b"\r\n");
-                }
-                all.extend_from_slice(b"# Tandem\r\n");
-                for (name, value) in self.facts_of_tandem() {
-                    all.extend_from_slice(format!("tandem_{name}:{value}\r\n").as_bytes());
+                let mut all = self.own_clients(&text);
+                if wanted {
+                    self.append_section(&mut all);
                 }
                 reply.frame.clear();
                 let verbatim = Reply::Verbatim("txt", all.into());
@@ -37,6 +34,26 @@ impl Session {
         self.outbox.push_captured(&reply);
         self.outbox.flush();
         Ok(())
+    }
+
+    fn append_section(&self, all: &mut Vec<u8>) {
+        if !all.is_empty() {
+            all.extend_from_slice(b"\r\n");
+        }
+        all.extend_from_slice(b"# Tandem\r\n");
+        for (name, value) in self.facts_of_tandem() {
+            all.extend_from_slice(format!("tandem_{name}:{value}\r\n").as_bytes());
+        }
+    }
+
+    /// Redis counts the proxy's connections; who asks through the proxy means its clients.
+    fn own_clients(&self, text: &[u8]) -> Vec<u8> {
+        const NAME: &[u8] = b"\r\nconnected_clients:";
+        let Some(at) = memchr::memmem::find(text, NAME) else { return text.to_vec() };
+        let (head, tail) = text.split_at(at + NAME.len());
+        let digits = tail.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let count = self.worker.shared.status.clients.load(Ordering::Relaxed).to_string();
+        [head, count.as_bytes(), &tail[digits..]].concat()
     }
 
     /// What the operator wants to know, as names and values.

@@ -4,7 +4,7 @@ use super::client::{SYNTAX, unknown_kind};
 use crate::proxy::registry::{ClientInfo, ClientKind};
 use crate::proxy::request::{End, Request};
 use crate::proxy::session::Session;
-use crate::resp::Reply;
+use crate::resp::{Reply, command, decode_reply};
 
 /// Which clients `CLIENT KILL` is about; what is absent matches all.
 #[derive(Default)]
@@ -20,7 +20,7 @@ struct Filter {
 
 impl Session {
     /// `CLIENT KILL addr` or `CLIENT KILL [ID id] [TYPE t] [ADDR a] [LADDR a] [USER u] [SKIPME yes|no]`.
-    pub(super) fn client_kill(&mut self, request: &Request) -> Result<(), End> {
+    pub(super) async fn client_kill(&mut self, request: &Request) -> Result<(), End> {
         self.refresh();
         let old_form = request.words.len() == 3;
         let filter = match parse(request, old_form) {
@@ -31,6 +31,13 @@ impl Session {
             }
         };
         let clients = self.worker.shared.registry.all();
+        if let Some(user) = &filter.user
+            && !clients.iter().any(|client| *client.user.lock() == *user)
+            && self.no_such_user(user).await
+        {
+            self.answer_error(&format!("ERR No such user '{user}'"));
+            return Ok(());
+        }
         let (mut killed, mut myself) = (0, false);
         for client in clients.iter().filter(|client| filter.matches(client)) {
             if client.id == self.info.id {
@@ -49,6 +56,18 @@ impl Session {
             (false, killed) => Reply::Int(killed),
         });
         if myself { Err(End::Finish) } else { Ok(()) }
+    }
+}
+
+impl Session {
+    /// Whether there is such a user, only Redis knows.
+    async fn no_such_user(&mut self, user: &str) -> bool {
+        let Ok(lane) = self.current_lane() else { return false };
+        let question = command(&["ACL", "GETUSER", user]);
+        match lane.call(&question, false).await {
+            Ok(reply) => matches!(decode_reply(&reply.frame), Ok(Reply::Nil | Reply::NilArray)),
+            Err(_) => false,
+        }
     }
 }
 
