@@ -50,6 +50,8 @@ enum Route {
     Slow,
 }
 
+/// Most room made ahead for a bulk that has only been announced.
+const RESERVE: usize = 1024 * 1024;
 /// Requests are not read while Redis has this many bytes of the lane still to take.
 const LANE_BACKLOG: usize = 16 * 1024 * 1024;
 /// Buffers larger than this are given back when they are empty.
@@ -140,7 +142,9 @@ impl Session {
                     let (used, stop) = self.forward(&scratch[..read]);
                     let rest = &scratch[used..read];
                     if !rest.is_empty() {
-                        self.input.reserve_exact(rest.len().max(self.scanner.awaited()));
+                        // A header is a promise only: room for the whole bulk comes with its bytes.
+                        let room = self.scanner.awaited().min(RESERVE);
+                        self.input.reserve(rest.len().max(room));
                         self.input.extend_from_slice(rest);
                     }
                     stop

@@ -7,6 +7,7 @@ mod engine;
 mod engine_like_redis;
 mod harness;
 mod mirror;
+mod plane;
 mod rdb;
 mod rdb_values;
 mod replica;
