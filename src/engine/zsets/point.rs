@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::{Scored, reply};
-use crate::engine::number::double_text;
+use crate::engine::number::{double_text, int_bytes};
 use crate::engine::scan::{self, Scan};
 use crate::engine::sets::random::{pick, sample_size};
 use crate::engine::stop::{Answer, Stop};
@@ -79,6 +79,8 @@ pub fn zrandmember(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     })
 }
 
+const LISTPACK_INTEGER: f64 = (i64::MAX / 2) as f64;
+
 pub fn zscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let cursor = scan::cursor(call.arg(2)?)?;
     let Some(zset) = ks.zset_all(call.db, call.key()?)? else { return Ok(scan::empty()) };
@@ -87,6 +89,12 @@ pub fn zscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let ordered = zset.ordered.iter().flatten().map(|(score, member)| (member, score.0));
     let (next, page) = scan.page(cursor, at_once, ordered);
     let members = page.into_iter().filter(|(member, _)| scan.matches(member));
-    let pair = |(member, score): (&Bytes, f64)| [member.clone(), double_text(score).into()];
+    // A listpack has whole scores as integers, as far as these hold them twice over.
+    let integer = |score: f64| at_once && score == score.trunc() && score.abs() < LISTPACK_INTEGER;
+    let text = |score: f64| match integer(score) {
+        true => int_bytes(score as i64),
+        false => double_text(score).into(),
+    };
+    let pair = |(member, score): (&Bytes, f64)| [member.clone(), text(score)];
     Ok(scan::reply(next, members.flat_map(pair)))
 }
