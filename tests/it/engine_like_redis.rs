@@ -43,7 +43,9 @@ fn compare(salt: u64, families: &[&[&'static str]]) {
     let seconds = std::env::var("TANDEM_TEST_SECONDS").ok().and_then(|s| s.parse().ok());
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(2));
     let seed = seed(rand::random());
-    let redis = Redis::start();
+    // A range by bytes of members with several scores is undefined, and in a skip list it depends on
+    // its random levels: no sorted set becomes one here.
+    let redis = Redis::options().with("zset-max-listpack-value", "1000").start();
     let mut commands = 0;
     for round in 0.. {
         let protocol = if round % 2 == 0 { Protocol::Resp2 } else { Protocol::Resp3 };
@@ -189,7 +191,9 @@ impl Pair {
                 page = if side == 0 { self.client.call(&next) } else { self.execute(&next) };
             }
         }
-        let [theirs, ours] = walked.map(sorted);
+        // Scores in any writing.
+        let [theirs, ours] =
+            walked.map(|found| sorted(flat(&Value::Array(found)).unwrap_or_default()));
         if theirs == ours { Ok(()) } else { Err(format!("Redis:  {theirs:?}\nengine: {ours:?}")) }
     }
 
