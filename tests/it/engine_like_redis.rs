@@ -224,17 +224,17 @@ fn milliseconds(time: Option<Value>) -> i64 {
     parts[0] * 1000 + parts[1] / 1000
 }
 
-/// The values in a reply, one after the other.
+/// The values in a reply, one after the other, numbers in one writing and zero without a sign.
 fn flat(value: &Value) -> Option<Vec<Value>> {
     match value {
         Value::Array(items) | Value::Set(items) => {
             items.iter().map(flat).collect::<Option<Vec<_>>>().map(|items| items.concat())
         }
         Value::Error(_) => None,
-        Value::Double(score) => Some(vec![Value::bulk(score.to_string())]),
+        Value::Double(score) => Some(vec![Value::bulk((score + 0.0).to_string())]),
         Value::Bulk(text) => {
             match std::str::from_utf8(text).ok().and_then(|t| t.parse::<f64>().ok()) {
-                Some(number) => Some(vec![Value::bulk(number.to_string())]),
+                Some(number) => Some(vec![Value::bulk((number + 0.0).to_string())]),
                 None => Some(vec![value.clone()]),
             }
         }
