@@ -7,10 +7,11 @@ use support::compare::Sides;
 use support::load::{RandomLoad, Trace};
 use support::{Postgres, Redis, Tandem, seed};
 
+/// The proxy comes first: it ends first, and does not see its backends go.
 struct Setup {
+    tandem: Tandem,
     redis: Redis,
     postgres: Postgres,
-    tandem: Tandem,
 }
 
 impl Setup {
@@ -22,7 +23,7 @@ impl Setup {
             .mode(mode)
             .set("strategy", "ack", ack)
             .start();
-        Setup { redis, postgres, tandem }
+        Setup { tandem, redis, postgres }
     }
 
     fn sides(&self) -> Sides {
@@ -58,7 +59,7 @@ fn random_commands_across_a_first_sync_and_a_restart() {
         .postgres(&postgres)
         .mode("cache_first")
         .start();
-    let mut setup = Setup { redis, postgres, tandem };
+    let mut setup = Setup { tandem, redis, postgres };
     setup.sides().assert_equal();
     setup.tandem.stop(Duration::from_secs(20));
     // What happens while the proxy is away is in Redis's backlog.

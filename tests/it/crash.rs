@@ -53,6 +53,10 @@ fn no_increment_is_lost_or_applied_twice() {
             postgres.kill9();
             postgres.restart();
         }
+        println!(
+            "round {round}: keys in PostgreSQL {}",
+            postgres.sql("SELECT count(*), max(updated_at) FROM tandem.keys")
+        );
         let held = sides.postgres_keyspace().unwrap_or_else(|e| panic!("round {round}: {e}")).0;
         assert_holds(&held, &acknowledged, "acknowledged, and not in PostgreSQL");
         if kill_proxy { tandem.restart() } else { tandem.resume() }

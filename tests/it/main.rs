@@ -4,6 +4,8 @@
 
 mod clients;
 mod comparer;
+mod converge;
+mod crash;
 mod engine;
 mod engine_like_redis;
 mod harness;
