@@ -79,7 +79,8 @@ pub fn lpos(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
             Some(0) => usize::MAX,
             Some(count) => count as usize,
         };
-        let skipped = (rank.unsigned_abs() - 1) as usize;
+        // The lowest rank has no positive counterpart, and Redis then takes the last match.
+        let skipped = rank.checked_abs().map_or(0, |rank| rank as usize - 1);
         let element = &call.args[2];
         let found = |(index, e)| (e == element).then_some(index as i64);
         let elements = list.iter().enumerate();

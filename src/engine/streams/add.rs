@@ -11,7 +11,8 @@ use crate::resp::Reply;
 pub fn xadd(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let key = call.key()?;
     let options = trim::options(call, true)?;
-    let new = id::new_id(call.arg(options.end)?)?;
+    let new = call.args.get(options.end).ok_or_else(|| call.wrong_arity())?;
+    let new = id::new_id(new)?;
     let fields = &call.args[options.end + 1..];
     if fields.is_empty() || fields.len() % 2 == 1 {
         return Err(call.wrong_arity());

@@ -78,9 +78,9 @@ pub fn options(call: &Call<'_>, xadd: bool) -> Answer<Options> {
         }
         at += 1;
     }
-    if xadd {
+    if let Some(id) = args.get(at).filter(|_| xadd) {
         // The id is read with the options: its error comes before theirs.
-        id::new_id(call.arg(at).map_err(|_| call.wrong_arity())?)?;
+        id::new_id(id)?;
     }
     if limit.is_some_and(|limit| limit > 0) && trim.bound.is_none() {
         return Err(Stop::error(
