@@ -49,7 +49,7 @@ pub fn xadd(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     ks.stream_change(call.db, key, |mut change| {
         change.append(new, fields.to_vec());
         change.stream.last_id = new;
-        change.stream.entries_added += 1;
+        change.stream.entries_added = change.stream.entries_added.wrapping_add(1);
         remove_oldest(change, trimmed);
     })?;
     Ok(id_reply(new))

@@ -44,7 +44,9 @@ impl Counts {
             self.max_deleted_id == StreamId::default() || self.max_deleted_id < self.first_id;
         match id.cmp(&self.first_id) {
             std::cmp::Ordering::Less if whole => Some(self.added.saturating_sub(self.len)),
-            std::cmp::Ordering::Equal if whole => Some((self.added + 1).saturating_sub(self.len)),
+            std::cmp::Ordering::Equal if whole => {
+                Some(self.added.saturating_add(1).saturating_sub(self.len))
+            }
             _ => None,
         }
     }
@@ -52,7 +54,7 @@ impl Counts {
     /// A group's counter after it has read the entry `id` above its last one.
     pub fn after_reading(&self, entries_read: Option<u64>, id: StreamId) -> Option<u64> {
         match entries_read {
-            Some(read) if !self.has_holes_from(id) => Some(read + 1),
+            Some(read) if !self.has_holes_from(id) => Some(read.wrapping_add(1)),
             other if self.added == 0 => other,
             _ => self.added_up_to(id),
         }
@@ -67,6 +69,6 @@ impl Counts {
             Some(read) if !self.has_holes_from(group.last_id) => read,
             _ => self.added_up_to(group.last_id)?,
         };
-        Some(self.added as i64 - read as i64)
+        Some(self.added.wrapping_sub(read) as i64)
     }
 }

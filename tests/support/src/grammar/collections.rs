@@ -94,7 +94,8 @@ pub const ZSETS: &[&str] = &[
     "SADD {key} <{m}>",
 ];
 
-/// Positions in sorted sets, with keys of other types in between.
+/// Positions in sorted sets, no two alike: which of two members at one distance comes first depends
+/// on how the server sorts.
 pub const GEO: &[&str] = &[
     "GEOADD {key} <{lon} {lat} {m}>",
     "GEOADD {key} <{lon} {lat} {m}> <{lon} {lat} {m}>",
@@ -113,5 +114,4 @@ pub const GEO: &[&str] = &[
     "GEOSEARCHSTORE {key} {key} FROMMEMBER {m} BYRADIUS {distance} {unit} [STOREDIST] [WITHDIST]",
     "GEOSEARCHSTORE {key} {key} FROMLONLAT {lon} {lat} BYBOX {distance} {distance} {unit} [STOREDIST]",
     "ZRANGE {key} 0 -1 WITHSCORES",
-    "ZADD {key} {score} {m}",
 ];
