@@ -10,6 +10,8 @@ pub(super) struct Pin {
     pub watching: bool,
     pub monitor: bool,
     pub tracking: bool,
+    /// Where tracking is redirected to: the connection's id in Redis, and its client's.
+    pub redirect: Option<(i64, u64)>,
     /// Some state that cannot be known (a module's command): stays as long as the client.
     pub sticky: bool,
 }
@@ -25,7 +27,15 @@ pub(super) struct Transaction {
 
 impl Pin {
     pub fn new(conn: Rc<Conn>) -> Pin {
-        Pin { conn, multi: None, watching: false, monitor: false, tracking: false, sticky: false }
+        Pin {
+            conn,
+            multi: None,
+            watching: false,
+            monitor: false,
+            tracking: false,
+            redirect: None,
+            sticky: false,
+        }
     }
 
     /// True while Redis keeps state of the client on this connection.

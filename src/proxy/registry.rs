@@ -199,12 +199,6 @@ impl Registry {
         self.clients.read().get(&id).cloned()
     }
 
-    /// The client whose own connection has this id in Redis.
-    pub fn by_redis_id(&self, redis_id: i64) -> Option<Arc<ClientInfo>> {
-        let clients = self.clients.read();
-        clients.values().find(|c| c.redis_id.load(Ordering::Relaxed) == redis_id).cloned()
-    }
-
     pub fn all(&self) -> Vec<Arc<ClientInfo>> {
         self.clients.read().values().cloned().collect()
     }

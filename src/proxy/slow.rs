@@ -182,10 +182,14 @@ impl Session {
             "auth" => self.auth(request).await,
             "hello" => self.hello(request).await,
             "quit" => {
+                self.leave_pin().await;
                 self.answer(&Reply::OK);
                 Err(End::Finish)
             }
-            "reset" => self.reset(),
+            "reset" => {
+                self.leave_pin().await;
+                self.reset()
+            }
             "info" => self.information(request).await,
             "tandem" => self.tandem(request),
             _ => match request.command.and_then(|c| lookup_sub(c, &request.option(1))) {
@@ -193,6 +197,16 @@ impl Session {
                 // Unknown or incomplete subcommands get Redis's own error.
                 _ => self.pass(request).await,
             },
+        }
+    }
+
+    /// Gives up the client's own connection and waits until Redis knows: a subscription or a tracking
+    /// redirection must be over when the client is told so.
+    async fn leave_pin(&mut self) {
+        if let Some(pin) = &self.pin {
+            let conn = Rc::clone(&pin.conn);
+            conn.quit().await;
+            self.drop_pin();
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::pubsub::{Confirmation, Subscriptions};
 use super::{Key, Outbox, ServerFacts, Source, Watching};
-use crate::resp::{ReplyScanner, encode_error};
+use crate::resp::{ReplyScanner, command, encode_error};
 use crate::strategy::CommitGate;
 
 /// What a client is told about a command that was in flight when Redis went away.
@@ -81,6 +81,8 @@ pub struct Conn {
     /// Frames have to be looked at: subscriptions, MONITOR.
     pub(super) inspects: Cell<bool>,
     shut: Cell<bool>,
+    /// Redis has been asked to close it.
+    ending: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     waiters: RefCell<Vec<oneshot::Sender<()>>>,
 }
@@ -113,6 +115,7 @@ impl Conn {
             watching: RefCell::default(),
             inspects: Cell::new(false),
             shut: Cell::new(false),
+            ending: Cell::new(false),
             waker: RefCell::default(),
             waiters: RefCell::default(),
         })
@@ -219,6 +222,18 @@ impl Conn {
         self.wake();
     }
 
+    /// Has Redis close the connection, and waits until Redis has dropped what it kept for it.
+    pub async fn quit(&self) {
+        self.ending.set(true);
+        // Whatever the answer, the connection ends here.
+        let _ = self.call(&command(&["QUIT"]), false).await;
+        self.close();
+    }
+
+    pub(super) fn end_is_expected(&self) -> bool {
+        self.shut.get() || self.ending.get()
+    }
+
     pub(super) fn is_shut(&self) -> bool {
         self.shut.get()
     }
@@ -317,7 +332,7 @@ impl Conn {
         }
         if let Some(watching) = self.watching.borrow_mut().take() {
             // Its subscriptions are gone; the client has to know.
-            watching.lost(self.shut.get());
+            watching.lost(self.end_is_expected());
         }
         self.notify();
     }

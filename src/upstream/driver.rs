@@ -32,7 +32,7 @@ pub(super) async fn run(conn: Rc<Conn>, context: Rc<Context>) -> Result<(), Open
     let mut sent = 0;
     let end = poll_fn(|cx| poll(&conn, &context, &mut stream, &mut sent, cx)).await;
     if let Err(error) = end
-        && !conn.is_shut()
+        && !conn.end_is_expected()
     {
         tracing::warn!(%error, redis = context.connector.address(), "connection to Redis lost");
     }

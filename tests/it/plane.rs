@@ -15,6 +15,14 @@ fn proxy(redis: &Redis) -> Tandem {
     options.allow("Redis is not reachable").allow("connection to Redis lost").start()
 }
 
+/// The text of an error reply; of anything else its shape, for the message of a failed assertion.
+fn error(reply: Value) -> String {
+    match reply {
+        Value::Error(text) => text,
+        other => format!("{other:?}"),
+    }
+}
+
 fn blocked(redis: &Redis) -> bool {
     redis.client().run("INFO clients").text().contains("blocked_clients:1")
 }
@@ -90,7 +98,7 @@ fn the_password_of_the_url_is_asked_of_clients() {
     let mut client = tandem.raw_client();
     let noauth = Value::Error("NOAUTH Authentication required.".into());
     assert_eq!(client.run("GET k"), noauth);
-    assert!(client.run("AUTH wrong").text().starts_with("WRONGPASS"));
+    assert!(error(client.run("AUTH wrong")).starts_with("WRONGPASS"));
     assert_eq!(client.run("AUTH secret"), Value::ok());
     assert_eq!(client.run("SET k 1"), Value::ok());
     redis.kill9();
@@ -105,22 +113,22 @@ fn redis_goes_away_with_commands_in_flight() {
     let (mut one, mut two, mut three) = (tandem.client(), tandem.client(), tandem.client());
     assert_eq!(one.run("SET k 1"), Value::ok());
     assert_eq!(three.run("MULTI"), Value::ok());
-    redis.pause();
-    let commands = encode(["INCR", "k"]).repeat(3);
-    one.send(&commands).expect("sent");
     two.send(&encode(["BLPOP", "nothing", "0"])).expect("sent");
+    wait_for("blocked", Duration::from_secs(5), || blocked(&redis));
+    redis.pause();
+    one.send(&encode(["INCR", "k"]).repeat(3)).expect("sent");
     std::thread::sleep(Duration::from_millis(200));
     redis.kill9();
     for _ in 0..3 {
-        let reply = one.receive().expect("an error, not silence").text();
+        let reply = error(one.receive().expect("an error, not silence"));
         assert!(reply.contains("UNKNOWNOUTCOME"), "{reply}");
     }
-    assert!(two.receive().expect("an error").text().contains("UNKNOWNOUTCOME"));
+    assert!(error(two.receive().expect("an error")).contains("UNKNOWNOUTCOME"));
     wait_for("an error at once", Duration::from_secs(5), || {
-        one.run("GET k").text().contains("UNAVAILABLE")
+        error(one.run("GET k")).contains("UNAVAILABLE")
     });
     assert!(three.run("GET k").is_error());
-    assert!(three.run("EXEC").text().contains("EXECABORT"));
+    assert!(error(three.run("EXEC")).contains("EXECABORT"));
     redis.restart();
     wait_for("Redis is back", Duration::from_secs(5), || one.run("SET k 2") == Value::ok());
     assert_eq!(three.run("GET k"), Value::bulk("2"));

@@ -13,11 +13,14 @@ impl Session {
     /// `CLIENT TRACKING ON|OFF …`: Redis has to see the client's reads on one connection.
     pub(super) async fn client_tracking(&mut self, request: &Request) -> Result<(), End> {
         let mut words = request.words.clone();
+        let mut redirect = None;
         for at in 3..words.len().saturating_sub(1) {
             if request.option(at) == b"redirect" {
                 let id = std::str::from_utf8(&words[at + 1]).ok().and_then(|t| t.parse().ok());
                 if let Some(id) = id {
-                    words[at + 1] = self.redis_id_of(id).await.to_string().into_bytes();
+                    let redis_id = self.redis_id_of(id).await;
+                    redirect = Some((redis_id, id));
+                    words[at + 1] = redis_id.to_string().into_bytes();
                 }
             }
         }
@@ -38,7 +41,7 @@ impl Session {
         if reply.frame == b"+OK\r\n"
             && let Some(pin) = &mut self.pin
         {
-            pin.tracking = on;
+            (pin.tracking, pin.redirect) = (on, redirect.filter(|_| on));
             self.info.redis_id.store(pin.conn.facts().id, Ordering::Relaxed);
         }
         self.refresh();
@@ -60,16 +63,13 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces the ids of connections in Redis by those of their clients.
+    /// Replaces the id of the redirection's connection in Redis by that of its client.
     fn translate(&self, reply: &mut Reply) {
-        match reply {
-            Reply::Int(id) if *id > 0 => {
-                if let Some(client) = self.worker.shared.registry.by_redis_id(*id) {
-                    *id = client.id as i64;
-                }
-            }
-            Reply::Array(items) => items.iter_mut().for_each(|item| self.translate(item)),
-            Reply::Map(pairs) => pairs.iter_mut().for_each(|(_, value)| self.translate(value)),
+        let redirect = self.pin.as_ref().and_then(|pin| pin.redirect);
+        match (reply, redirect) {
+            (Reply::Int(id), Some((redis_id, client))) if *id == redis_id => *id = client as i64,
+            (Reply::Array(items), _) => items.iter_mut().for_each(|item| self.translate(item)),
+            (Reply::Map(pairs), _) => pairs.iter_mut().for_each(|(_, value)| self.translate(value)),
             _ => {}
         }
     }
