@@ -43,7 +43,7 @@ pub fn check_timeout(text: &[u8]) -> Answer<()> {
     let seconds = parse_float(text).unwrap_or(f64::INFINITY);
     // Redis rounds up to whole milliseconds before it looks at the sign.
     let ms = (seconds * 1000.0).ceil();
-    if ms < 0.0 || ms >= MAX_MS {
+    if !(0.0..MAX_MS).contains(&ms) {
         return Err(Stop::error("ERR timeout is negative"));
     }
     Ok(())

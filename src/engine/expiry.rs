@@ -37,7 +37,7 @@ impl Unit {
     }
 
     /// Rounded half up.
-    fn from_ms(self, ms: i64) -> i64 {
+    fn ms_in_unit(self, ms: i64) -> i64 {
         match self {
             Unit::Seconds => ms.saturating_add(500) / 1000,
             Unit::Millis => ms,
@@ -154,11 +154,11 @@ fn pttl(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 
 fn left(ks: &mut Keyspace, call: &Call<'_>, unit: Unit) -> Answer<Reply> {
     let now = ks.now_ms;
-    time(ks, call, |at_ms| unit.from_ms(at_ms.saturating_sub(now).max(0)))
+    time(ks, call, |at_ms| unit.ms_in_unit(at_ms.saturating_sub(now).max(0)))
 }
 
 fn expiretime(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
-    time(ks, call, |at_ms| Unit::Seconds.from_ms(at_ms.max(0)))
+    time(ks, call, |at_ms| Unit::Seconds.ms_in_unit(at_ms.max(0)))
 }
 
 fn pexpiretime(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {

@@ -80,10 +80,6 @@ impl Connector {
         format!("\"{}\"", self.schema.replace('"', "\"\""))
     }
 
-    pub(super) fn query_timeout(&self) -> Duration {
-        self.query_timeout
-    }
-
     /// Opens a session. What is not answered in `connect_timeout_ms` is an error.
     pub(super) async fn open(&self, role: Role) -> Result<Session, StoreError> {
         // Several addresses each have their own timeout in tokio-postgres; this one is for all.

@@ -76,10 +76,6 @@ impl Session {
         &mut self.client
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.client.is_closed()
-    }
-
     /// Waits for an answer for as long as the configured query timeout.
     pub(super) async fn run<T, E: Into<StoreError>>(
         &self,

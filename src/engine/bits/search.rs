@@ -94,7 +94,7 @@ fn first(content: &[u8], bit: bool, start: u64, end: u64) -> Option<u64> {
     let mut at = start;
     while at < end {
         let byte = content[(at / 8) as usize];
-        if at % 8 == 0 && byte == uniform {
+        if at.is_multiple_of(8) && byte == uniform {
             at += 8;
             continue;
         }

@@ -50,7 +50,7 @@ fn geoadd(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let flags = call.args[2..].iter().take_while(flag);
     let has = |name: &[u8]| flags.clone().any(|arg| arg.eq_ignore_ascii_case(name));
     let places = &call.args[2 + flags.clone().count()..];
-    if places.len() % 3 != 0 || (has(b"nx") && has(b"xx")) {
+    if !places.len().is_multiple_of(3) || (has(b"nx") && has(b"xx")) {
         return Err(Stop::SYNTAX);
     }
     let mut args = vec![Bytes::from_static(b"zadd"), call.key()?.clone()];

@@ -96,7 +96,7 @@ fn hincrbyfloat(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         Some(old) => LongDouble::parse(&old).ok_or(fault)?,
         None => LongDouble::ZERO,
     };
-    let new = old.add(by).filter(|new| !new.is_infinite());
+    let new = old.plus(by).filter(|new| !new.is_infinite());
     let new = new.ok_or(Stop::error("ERR increment would produce NaN or Infinity"))?;
     let text = Bytes::from(new.text());
     ks.hash_set(call.db, key, field, text.clone())?;

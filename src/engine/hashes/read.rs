@@ -61,7 +61,7 @@ pub fn hrandfield(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         [count] => (sample_size(count)?, false),
         [count, option] if option.eq_ignore_ascii_case(b"withvalues") => {
             let count = sample_size(count)?;
-            if count > i64::MAX / 2 || count < -(i64::MAX / 2) {
+            if !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
                 return Err(Stop::error("ERR value is out of range"));
             }
             (count, true)

@@ -96,11 +96,10 @@ impl Hll {
             }
             return Some(lower);
         }
-        if rank <= Run::MAX_RANK {
-            if let Some(raised) = self.raise_sparse(index, rank)? {
+        if rank <= Run::MAX_RANK
+            && let Some(raised) = self.raise_sparse(index, rank)? {
                 return Some(raised);
             }
-        }
         self.make_dense()?;
         self.raise(index, rank)
     }

@@ -57,7 +57,7 @@ impl LongDouble {
     }
 
     /// The sum, rounded to nearest; `None` when it is not a number (infinity minus infinity).
-    pub fn add(self, other: LongDouble) -> Option<LongDouble> {
+    pub fn plus(self, other: LongDouble) -> Option<LongDouble> {
         let (a, b) = match (self.magnitude, other.magnitude) {
             (None, None) => return (self.negative == other.negative).then_some(self),
             (None, Some(_)) => return Some(self),
@@ -234,7 +234,7 @@ mod tests {
 
     fn sum(a: &str, b: &str) -> String {
         let parse = |text: &str| LongDouble::parse(text.as_bytes()).expect(text);
-        parse(a).add(parse(b)).map_or("nan".into(), LongDouble::text)
+        parse(a).plus(parse(b)).map_or("nan".into(), LongDouble::text)
     }
 
     #[test]

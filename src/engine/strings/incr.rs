@@ -37,7 +37,7 @@ pub fn incrbyfloat(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     check_string(ks, call)?;
     let float = |text: &Bytes| LongDouble::parse(text).ok_or(Stop::NOT_A_FLOAT);
     let old = ks.string(call.db, key)?.map_or(Ok(LongDouble::ZERO), |old| float(&old))?;
-    let new = old.add(float(call.arg(2)?)?).filter(|new| !new.is_infinite());
+    let new = old.plus(float(call.arg(2)?)?).filter(|new| !new.is_infinite());
     let new = new.ok_or(Stop::error("ERR increment would produce NaN or Infinity"))?;
     let text = Bytes::from(new.text());
     ks.update_string(call.db, key, text.clone())?;

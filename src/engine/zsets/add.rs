@@ -38,7 +38,7 @@ impl Flags {
         if self.nx && self.xx {
             return Err(Stop::error("ERR XX and NX options at the same time are not compatible"));
         }
-        if (self.gt && self.nx) || (self.lt && self.nx) || (self.gt && self.lt) {
+        if (self.nx && (self.gt || self.lt)) || (self.gt && self.lt) {
             return Err(Stop::error(
                 "ERR GT, LT, and/or NX options at the same time are not compatible",
             ));

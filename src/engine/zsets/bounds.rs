@@ -15,6 +15,9 @@ pub struct Scores {
     max: (f64, bool),
 }
 
+/// Where a range of a set that is ordered by score and bytes begins or ends.
+pub type Edge = Bound<(Score, Bytes)>;
+
 impl Scores {
     pub fn parse(min: &Bytes, max: &Bytes) -> Answer<Scores> {
         let bound = |text| score_bound(text).ok_or(Stop::error("ERR min or max is not a float"));
@@ -22,7 +25,7 @@ impl Scores {
     }
 
     /// The bounds in a set that is ordered by score and bytes; `None`: nothing can be inside.
-    pub fn range(&self) -> Option<(Bound<(Score, Bytes)>, Bound<(Score, Bytes)>)> {
+    pub fn range(&self) -> Option<(Edge, Edge)> {
         let ((min, above_min), (max, below_max)) = (self.min, self.max);
         if min > max || (min == max && (above_min || below_max)) {
             return None;

@@ -58,7 +58,7 @@ pub fn zrandmember(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
             match rest {
                 [] => Some((count, false)),
                 [option] if option.eq_ignore_ascii_case(b"withscores") => {
-                    if count > i64::MAX / 2 || count < -(i64::MAX / 2) {
+                    if !(-(i64::MAX / 2)..=i64::MAX / 2).contains(&count) {
                         return Err(Stop::error("ERR value is out of range"));
                     }
                     Some((count, true))

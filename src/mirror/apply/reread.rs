@@ -17,6 +17,9 @@ use crate::engine::Db;
 use crate::rdb::{self, Object};
 use crate::upstream::{Backoff, SideError, SidePool};
 
+/// A key and the database it is in.
+pub type KeyName = (Db, Bytes);
+
 /// What Redis had at the mark; `None`: no such key.
 pub type State = Option<(Object, Option<i64>)>;
 
@@ -113,7 +116,7 @@ impl Rereads {
     }
 
     /// Keys that began and keys that ended to wait since the last call.
-    pub fn take_changes(&mut self) -> (Vec<(Db, Bytes)>, Vec<(Db, Bytes)>) {
+    pub fn take_changes(&mut self) -> (Vec<KeyName>, Vec<KeyName>) {
         (std::mem::take(&mut self.added), std::mem::take(&mut self.done))
     }
 

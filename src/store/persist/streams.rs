@@ -4,18 +4,23 @@ use crate::engine::delta::{KeyId, StreamRows};
 use crate::store::StoreError;
 use crate::store::numeric::U64;
 
+/// Columns of the rows, as their statements number them.
+type GroupColumns<'a> = (i64, &'a [u8], U64, U64, Option<U64>);
+type ConsumerColumns<'a> = (i64, &'a [u8], &'a [u8], i64, Option<i64>);
+type PendingColumns<'a> = (i64, &'a [u8], U64, U64, &'a [u8], i64, U64);
+
 /// The statements that streams need; what goes comes before what is written.
 pub struct Batches<'a> {
     streams: Batch<'a, (i64, U64, U64, U64, U64, U64)>,
     entries: Batch<'a, (i64, U64, U64, &'a [u8])>,
     entries_delete: Batch<'a, (i64, U64, U64)>,
-    groups: Batch<'a, (i64, &'a [u8], U64, U64, Option<U64>)>,
+    groups: Batch<'a, GroupColumns<'a>>,
     groups_delete: Batch<'a, (i64, &'a [u8])>,
     group_consumers_delete: Batch<'a, (i64, &'a [u8])>,
     group_pending_delete: Batch<'a, (i64, &'a [u8])>,
-    consumers: Batch<'a, (i64, &'a [u8], &'a [u8], i64, Option<i64>)>,
+    consumers: Batch<'a, ConsumerColumns<'a>>,
     consumers_delete: Batch<'a, (i64, &'a [u8], &'a [u8])>,
-    pending: Batch<'a, (i64, &'a [u8], U64, U64, &'a [u8], i64, U64)>,
+    pending: Batch<'a, PendingColumns<'a>>,
     pending_delete: Batch<'a, (i64, &'a [u8], U64, U64)>,
 }
 

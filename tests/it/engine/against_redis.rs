@@ -141,7 +141,7 @@ fn compare(families: &[Family]) {
         let args = commands.next();
         sides.run(which, &args);
         count += 1;
-        if count % 2000 == 0 {
+        if count.is_multiple_of(2000) {
             let db = sides.db;
             sides.compare_all();
             sides.select(db);
