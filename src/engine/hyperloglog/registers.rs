@@ -97,9 +97,10 @@ impl Hll {
             return Some(lower);
         }
         if rank <= Run::MAX_RANK
-            && let Some(raised) = self.raise_sparse(index, rank)? {
-                return Some(raised);
-            }
+            && let Some(raised) = self.raise_sparse(index, rank)?
+        {
+            return Some(raised);
+        }
         self.make_dense()?;
         self.raise(index, rank)
     }

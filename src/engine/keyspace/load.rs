@@ -135,9 +135,10 @@ fn fill(entry: &mut Entry, loaded: Value) {
     match (&mut entry.value, loaded) {
         (Value::String(known), Value::String(loaded))
         | (Value::Opaque(known), Value::Opaque(loaded))
-            if known.is_none() => {
-                *known = loaded;
-            }
+            if known.is_none() =>
+        {
+            *known = loaded;
+        }
         (Value::Hash(known), Value::Hash(loaded)) => fill_members(known, loaded),
         (Value::Set(known), Value::Set(loaded)) => fill_members(known, loaded),
         (Value::ZSet(known), Value::ZSet(loaded)) => fill_zset(known, loaded),
