@@ -177,8 +177,13 @@ impl Session {
             return Err(End::Closed);
         }
         if self.info.take_pin_request() && self.outbox.outstanding() == 0 {
+            let outbox = Rc::clone(&self.outbox);
             // Without Redis there is nothing to redirect to; the asker finds that out.
-            let _ = self.take_pin().map(|pin| pin.sticky = true);
+            if let Ok(pin) = self.take_pin() {
+                pin.sticky = true;
+                // With RESP3 the invalidations come as pushes, without any subscription.
+                pin.conn.watch(&outbox);
+            }
         }
         Ok(())
     }

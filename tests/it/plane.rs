@@ -180,3 +180,20 @@ fn a_slow_reader_holds_back_only_itself() {
         assert_eq!(slow.receive().expect("reply").bytes().len(), big.len());
     }
 }
+
+#[test]
+fn invalidations_are_redirected_to_a_client_that_has_only_said_hello() {
+    let (_redis, tandem) = start();
+    let (mut reader, mut target, mut writer) =
+        (tandem.client(), tandem.client(), tandem.client());
+    target.run("HELLO 3");
+    let Value::Int(id) = target.run("CLIENT ID") else { panic!("CLIENT ID is a number") };
+    assert_eq!(reader.run(&format!("CLIENT TRACKING ON REDIRECT {id}")), Value::ok());
+    reader.run("GET k");
+    // The push comes all the same; the client has no replies on.
+    target.send(&encode(["CLIENT", "REPLY", "OFF"])).expect("sent");
+    assert_eq!(writer.run("SET k 1"), Value::ok());
+    let push = target.receive().expect("an invalidation");
+    assert_eq!(push, Value::Push(vec![Value::bulk("invalidate"), Value::bulks(["k"])]));
+    assert_eq!(target.run("CLIENT REPLY ON"), Value::ok());
+}
