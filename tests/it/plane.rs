@@ -184,8 +184,7 @@ fn a_slow_reader_holds_back_only_itself() {
 #[test]
 fn invalidations_are_redirected_to_a_client_that_has_only_said_hello() {
     let (_redis, tandem) = start();
-    let (mut reader, mut target, mut writer) =
-        (tandem.client(), tandem.client(), tandem.client());
+    let (mut reader, mut target, mut writer) = (tandem.client(), tandem.client(), tandem.client());
     target.run("HELLO 3");
     let Value::Int(id) = target.run("CLIENT ID") else { panic!("CLIENT ID is a number") };
     assert_eq!(reader.run(&format!("CLIENT TRACKING ON REDIRECT {id}")), Value::ok());
