@@ -196,3 +196,18 @@ fn invalidations_are_redirected_to_a_client_that_has_only_said_hello() {
     assert_eq!(push, Value::Push(vec![Value::bulk("invalidate"), Value::bulks(["k"])]));
     assert_eq!(target.run("CLIENT REPLY ON"), Value::ok());
 }
+
+#[test]
+fn a_confirmed_unsubscription_has_no_receivers() {
+    let (_redis, tandem) = start();
+    let mut publisher = tandem.client();
+    // The kernel spreads clients over the workers: some pairs are on different ones.
+    for _ in 0..20 {
+        let mut subscriber = tandem.client();
+        assert_eq!(subscriber.run("PSUBSCRIBE c.*").items().len(), 3);
+        assert_eq!(publisher.run("PUBLISH c.x hello"), Value::Int(1));
+        assert_eq!(subscriber.receive().expect("message").items().len(), 4);
+        assert_eq!(subscriber.run("PUNSUBSCRIBE").items().len(), 3);
+        assert_eq!(publisher.run("PUBLISH c.x hello"), Value::Int(0));
+    }
+}
