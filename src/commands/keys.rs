@@ -8,6 +8,10 @@ impl Command {
         for spec in self.keys.iter().filter(|spec| !spec.not_key) {
             spec.find(words, &mut found);
         }
+        if self.name == "migrate" {
+            // With KEYS the place of the single key is empty.
+            found.retain(|(at, _)| words.get(*at).is_some_and(|word| !word.as_ref().is_empty()));
+        }
         if self.name == "sort" {
             found.extend(sort_store(words));
         }

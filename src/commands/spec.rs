@@ -70,9 +70,11 @@ pub(super) fn parse_line(line: &'static str) -> Command {
         admin: has("admin"),
     };
     let keys = keys.split(' ').filter(|text| *text != "-").map(key_spec).collect();
-    let writes = flags.write || has("may_replicate") && name != "publish" && name != "spublish";
     let class = Class::of(name, &flags);
     let script = name.starts_with("eval") || name.starts_with("fcall");
+    // `COMMAND` does not say that these may write: scripts by what they call, PFCOUNT by its cache.
+    let may_write = script && !name.ends_with("_ro") || name == "pfcount";
+    let writes = flags.write || may_write;
     Command { name, arity: number(arity) as i32, flags, keys, class, writes, script }
 }
 

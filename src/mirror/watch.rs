@@ -17,6 +17,10 @@ pub async fn watch(shared: Arc<Shared>) {
         && shared.config.strategy.ack == Ack::Postgres;
     let patience = Duration::from_millis(shared.config.strategy.ack_timeout_ms);
     let mut healthy_at = Instant::now();
+    if wanted {
+        // From the first write on; a first sync or a PostgreSQL that stays away opens it.
+        shared.gate.close();
+    }
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;

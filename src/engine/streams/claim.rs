@@ -37,12 +37,14 @@ pub fn xclaim(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let now = ks.now_ms;
     group(ks, call.db, key, name)?;
     let min_idle = integer(call.arg(4)?, "ERR Invalid min-idle-time argument for XCLAIM")?.max(0);
+    // The stream says what was claimed and when; the own clock has no say in it.
+    let min_idle = if call.from_log { i64::MIN } else { min_idle };
     let rest = &call.args[5..];
     let ids: Vec<StreamId> = rest.iter().map_while(|id| id::strict(id, 0).ok()).collect();
     let options = claim_options(&rest[ids.len()..], now)?;
 
     let delivered_at_ms = match options.delivered_at_ms {
-        Some(at) if (0..=now).contains(&at) => at,
+        Some(at) if at >= 0 && (at <= now || call.from_log) => at,
         _ => now,
     };
     let mut fates: Vec<(StreamId, Fate)> = Vec::with_capacity(ids.len());

@@ -17,6 +17,10 @@ const MAX_LOADS: usize = 64;
 impl Applier {
     /// Runs a batch and adds it to the open one.
     pub(super) async fn run_batch(&mut self, batch: Batch) -> Result<(), ApplyError> {
+        if let Some(at_ms) = batch.oldest_at_ms() {
+            // Expiry follows the stream; only times of seeing a consumer are taken from this clock.
+            self.keyspace.now_ms = at_ms;
+        }
         self.load_ahead(&batch).await?;
         for work in &batch.work {
             match *work {
