@@ -41,8 +41,10 @@ pub async fn watch(shared: Arc<Shared>) {
                 shared.gate.close();
             }
         } else if shared.gate.holding() {
-            let resync = mirror.state() == MirrorState::Syncing;
-            if resync || late || healthy_at.elapsed() >= patience {
+            if mirror.state() == MirrorState::Syncing {
+                // The link has said so already; it is no fault.
+                shared.gate.open();
+            } else if late || healthy_at.elapsed() >= patience {
                 tracing::warn!(
                     state = mirror.state().as_str(),
                     lag_ms = lag,

@@ -22,6 +22,8 @@ impl Setup {
             .postgres(&postgres)
             .mode(mode)
             .set("strategy", "ack", ack)
+            // An unoptimised engine on a busy machine falls behind what was not held during the first sync.
+            .allow("acknowledged by Redis")
             .start();
         Setup { tandem, redis, postgres }
     }

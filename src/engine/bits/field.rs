@@ -161,6 +161,11 @@ impl Field {
 }
 
 impl Operation {
+    fn wraps_around(&self, wanted: i128, highest: i128) -> bool {
+        let set = matches!(self.action, Action::Set(_)) && self.field.signed;
+        set && highest < i128::from(i64::MAX) && highest - wanted > i128::from(i64::MAX)
+    }
+
     fn run(&self, content: &mut [u8]) -> Reply {
         let old = self.field.read(content);
         let wanted = match self.action {
@@ -176,6 +181,9 @@ impl Operation {
         } else {
             match self.overflow {
                 Overflow::Wrap => self.field.extended(wanted as u64),
+                // Redis takes the distance to the maximum in 64 bits, where it wraps around for values
+                // far below: such a SET saturates at the other end (checkSignedBitfieldOverflow).
+                Overflow::Saturate if self.wraps_around(wanted, highest) => highest as i64,
                 Overflow::Saturate => wanted.clamp(lowest, highest) as i64,
                 Overflow::Fail => return Reply::Nil,
             }

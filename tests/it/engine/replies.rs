@@ -58,6 +58,8 @@ pub fn ordered(command: &[Vec<u8>], reply: Value) -> Value {
         }
         // At random.
         "hrandfield" if command.len() == 2 && !reply.is_error() => Value::Nil,
+        // With a count that takes all of them, in any order.
+        "hrandfield" if command.len() == 3 => by_items(reply, 1),
         "hscan" | "zscan" => inner(reply, 2),
         "scan" | "sscan" => inner(reply, 1),
         // What is not sorted at all has no order when it is a set, whatever its name says.
