@@ -43,7 +43,8 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Opens the spool; neither Redis nor PostgreSQL has to be there.
+    /// Opens the spool; neither Redis nor PostgreSQL has to be there. To be made before clients are
+    /// served: it decides whether their first write waits.
     pub fn new(
         config: Arc<Config>,
         gate: Arc<CommitGate>,
@@ -51,6 +52,10 @@ impl Mirror {
     ) -> Result<Mirror, MirrorError> {
         let spool = spool::Spool::open(&config.mirror.spool_dir, config.mirror.spool_max_bytes)?;
         let side = SideManager::new(&config.redis)?;
+        if watch::waits_for_postgres(&config.strategy) {
+            // From the first write on; a first sync, or a PostgreSQL that stays away, opens it.
+            gate.close();
+        }
         let shared = Arc::new(Shared::new(config, gate, status, log::Log::new(spool)));
         Ok(Mirror { shared, side })
     }

@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::apply::now_ms;
-use crate::config::{Ack, Mode};
+use crate::config::{Ack, Mode, Strategy};
 use crate::strategy::MirrorState;
 
 const TICK: Duration = Duration::from_millis(20);
 
+/// True when replies to writes wait for PostgreSQL as configured.
+pub fn waits_for_postgres(strategy: &Strategy) -> bool {
+    strategy.mode == Mode::DualWrite && strategy.ack == Ack::Postgres
+}
+
 /// Runs until it is dropped.
 pub async fn watch(shared: Arc<Shared>) {
-    let wanted = shared.config.strategy.mode == Mode::DualWrite
-        && shared.config.strategy.ack == Ack::Postgres;
+    let wanted = waits_for_postgres(&shared.config.strategy);
     let patience = Duration::from_millis(shared.config.strategy.ack_timeout_ms);
     let mut healthy_at = Instant::now();
-    if wanted {
-        // From the first write on; a first sync or a PostgreSQL that stays away opens it.
-        shared.gate.close();
-    }
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
