@@ -107,6 +107,10 @@ impl Shared {
     /// A snapshot is being taken over, or not any more.
     pub fn set_syncing(&self, syncing: bool) {
         self.syncing.store(syncing, Ordering::Relaxed);
+        if syncing {
+            // Barriers from before the snapshot do not come by any more.
+            self.gate.open();
+        }
         self.refresh();
     }
 

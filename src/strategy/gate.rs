@@ -37,6 +37,13 @@ struct Released {
     openings: u64,
 }
 
+/// The gate's side of a source.
+#[derive(Debug)]
+struct Issuer {
+    issued: Arc<AtomicU64>,
+    sender: watch::Sender<Released>,
+}
+
 /// Shared by the mirror (which commits and opens) and all connections that carry writes.
 #[derive(Debug)]
 pub struct CommitGate {
@@ -44,7 +51,7 @@ pub struct CommitGate {
     /// True while write replies wait for PostgreSQL.
     holding: AtomicBool,
     next_source: AtomicU64,
-    sources: Mutex<HashMap<u64, watch::Sender<Released>>>,
+    sources: Mutex<HashMap<u64, Issuer>>,
 }
 
 impl CommitGate {
@@ -76,8 +83,13 @@ impl CommitGate {
     /// Releases everything that is held, and holds nothing until [`CommitGate::close`].
     pub fn open(&self) {
         self.holding.store(false, Ordering::Release);
-        for sender in self.sources.lock().values() {
-            sender.send_modify(|released| released.openings += 1);
+        for source in self.sources.lock().values() {
+            // Released for good, even if the gate closes again before the source looks.
+            let issued = source.issued.load(Ordering::Acquire);
+            source.sender.send_modify(|released| {
+                released.openings += 1;
+                released.committed = released.committed.max(issued);
+            });
         }
     }
 
@@ -88,8 +100,8 @@ impl CommitGate {
         }
         let sources = self.sources.lock();
         for barrier in barriers {
-            if let Some(sender) = sources.get(&barrier.source) {
-                sender.send_if_modified(|released| {
+            if let Some(source) = sources.get(&barrier.source) {
+                source.sender.send_if_modified(|released| {
                     let newer = barrier.number > released.committed;
                     released.committed = released.committed.max(barrier.number);
                     newer
@@ -102,8 +114,9 @@ impl CommitGate {
     pub fn source(self: &Arc<Self>) -> BarrierSource {
         let id = self.next_source.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = watch::channel(Released::default());
-        self.sources.lock().insert(id, sender);
-        BarrierSource { gate: Arc::clone(self), id, issued: 0, receiver }
+        let issued = Arc::new(AtomicU64::new(0));
+        self.sources.lock().insert(id, Issuer { issued: Arc::clone(&issued), sender });
+        BarrierSource { gate: Arc::clone(self), id, issued, receiver }
     }
 }
 
@@ -112,15 +125,15 @@ impl CommitGate {
 pub struct BarrierSource {
     gate: Arc<CommitGate>,
     id: u64,
-    issued: u64,
+    issued: Arc<AtomicU64>,
     receiver: watch::Receiver<Released>,
 }
 
 impl BarrierSource {
     /// Issues the next barrier: its number and the `PUBLISH` message to send behind the writes.
     pub fn issue(&mut self) -> (u64, String) {
-        self.issued += 1;
-        (self.issued, format!("{}.{}", self.id, self.issued))
+        let number = self.issued.fetch_add(1, Ordering::AcqRel) + 1;
+        (number, format!("{}.{number}", self.id))
     }
 
     pub fn gate(&self) -> &CommitGate {

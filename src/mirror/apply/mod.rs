@@ -155,7 +155,6 @@ impl Applier {
             return Ok(false);
         }
         let mut fresh = std::mem::take(&mut self.partial);
-        let mut other = None;
         while let Some(entry) = self.taken.pop_front() {
             match entry {
                 Entry::Command(command) if self.is_behind(command.end_offset) => {}
@@ -165,21 +164,32 @@ impl Applier {
                         break;
                     }
                 }
-                entry => {
-                    other = Some(entry);
+                other if self.session.at_boundary() && !fresh.received.is_empty() => {
+                    self.taken.push_front(other);
                     break;
+                }
+                Entry::Lineage(replid) => {
+                    self.partial = fresh;
+                    self.change_lineage(replid).await?;
+                    return Ok(true);
+                }
+                Entry::Snapshot(snapshot) => {
+                    self.take_snapshot(*snapshot).await?;
+                    return Ok(true);
                 }
             }
         }
-        if self.session.at_boundary() {
-            self.run_batch(fresh).await?;
-        } else {
+        if !self.session.at_boundary() {
             self.partial = fresh;
+            return Ok(true);
         }
-        match other {
-            Some(Entry::Lineage(replid)) => self.change_lineage(replid).await?,
-            Some(Entry::Snapshot(snapshot)) => self.take_snapshot(*snapshot).await?,
-            _ => {}
+        match self.run_batch(&fresh).await {
+            Ok(()) => self.open.append(fresh),
+            Err(error) => {
+                // It has not reached the store: it goes back into the log with the rest.
+                self.partial = fresh;
+                return Err(error);
+            }
         }
         Ok(true)
     }

@@ -27,6 +27,17 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Adds a batch that has been run behind this one.
+    pub fn append(&mut self, batch: Batch) {
+        let Batch { received, work: _, barriers, end_offset, end_db, bytes } = batch;
+        if !received.is_empty() {
+            (self.end_offset, self.end_db) = (end_offset, end_db);
+        }
+        self.received.extend(received);
+        self.barriers.extend(barriers);
+        self.bytes += bytes;
+    }
+
     /// When its oldest command was received, Unix time in ms.
     pub fn oldest_at_ms(&self) -> Option<i64> {
         self.received.first().map(|received| received.at_ms)

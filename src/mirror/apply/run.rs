@@ -15,13 +15,13 @@ use crate::resp::Protocol;
 const MAX_LOADS: usize = 64;
 
 impl Applier {
-    /// Runs a batch and adds it to the open one.
-    pub(super) async fn run_batch(&mut self, batch: Batch) -> Result<(), ApplyError> {
+    /// Runs a batch in the engine.
+    pub(super) async fn run_batch(&mut self, batch: &Batch) -> Result<(), ApplyError> {
         if let Some(at_ms) = batch.oldest_at_ms() {
             // Expiry follows the stream; only times of seeing a consumer are taken from this clock.
             self.keyspace.now_ms = at_ms;
         }
-        self.load_ahead(&batch).await?;
+        self.load_ahead(batch).await?;
         for work in &batch.work {
             match *work {
                 Work::Command { db, index } => {
@@ -30,13 +30,6 @@ impl Applier {
                 Work::Reread(number) => self.take_reread(number).await?,
             }
         }
-        let Batch { received, work: _, barriers, end_offset, end_db, bytes } = batch;
-        if !received.is_empty() {
-            (self.open.end_offset, self.open.end_db) = (end_offset, end_db);
-        }
-        self.open.received.extend(received);
-        self.open.barriers.extend(barriers);
-        self.open.bytes += bytes;
         Ok(())
     }
 
