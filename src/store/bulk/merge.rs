@@ -158,7 +158,7 @@ fn differing(new: &str, old: &str, matches: &str) -> String {
          LEFT JOIN {old} o ON o.key_id = p.old_id AND {matches}
          WHERE p.alike AND o.key_id IS NULL
          UNION
-         SELECT c.new_id FROM
+         SELECT new_id FROM
              (SELECT p.new_id, count(*) FROM pairs p JOIN {new} n ON n.key_id = p.new_id
               WHERE p.alike GROUP BY p.new_id) c
          FULL JOIN
