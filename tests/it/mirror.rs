@@ -282,6 +282,7 @@ fn a_held_write_is_in_postgres_when_it_is_answered() {
     let trio = Trio::new("dual_write");
     let tandem = trio.tandem();
     let mut client = tandem.client();
+    wait_for("the first sync", LIMIT, || info(&mut client, "mirror_state") == "streaming");
     wait_for("held writes", LIMIT, || info(&mut client, "ack_holding") == "1");
     for n in 0..50 {
         let key = format!("key:{n}");
