@@ -85,7 +85,8 @@ impl CommitGate {
         self.holding.store(false, Ordering::Release);
         for source in self.sources.lock().values() {
             // Released for good, even if the gate closes again before the source looks.
-            let issued = source.issued.load(Ordering::Acquire);
+            // One more: writes may wait already for the barrier that is issued next.
+            let issued = source.issued.load(Ordering::Acquire) + 1;
             source.sender.send_modify(|released| {
                 released.openings += 1;
                 released.committed = released.committed.max(issued);
