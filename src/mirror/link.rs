@@ -79,8 +79,10 @@ async fn follow(
 ) -> Result<std::convert::Infallible, LinkError> {
     let end = shared.log.end();
     let resume = end.map(|(replid, offset)| Resume { replid: replid.to_string(), offset });
-    let mut replica = Replica::connect(&shared.config.redis, resume).await?;
+    let mut replica = Replica::connect(&shared.config.redis, resume.clone()).await?;
     let mirror = &shared.status.mirror;
+    // How far this link has come.
+    let mut at = Resume { replid: String::new(), offset: 0 };
     loop {
         let patient = shared.config.mirror.on_spool_full == OnSpoolFull::Backpressure;
         while patient && shared.log.is_full() {
@@ -89,7 +91,10 @@ async fn follow(
         }
         match replica.next().await? {
             Event::Continue { replid, offset } => {
-                shared.log.rename(&replid);
+                if !shared.log.rename(resume.as_ref(), &replid) {
+                    return Err(LinkError::Relink);
+                }
+                at = Resume { replid: replid.clone(), offset };
                 *mirror.replid.write() = replid;
                 mirror.received.store(offset, Ordering::Relaxed);
                 mirror.partial_syncs.fetch_add(1, Ordering::Relaxed);
@@ -99,6 +104,10 @@ async fn follow(
             Event::FullResync { replid, offset } => {
                 mirror.full_syncs.fetch_add(1, Ordering::Relaxed);
                 shared.set_syncing(true);
+                if let Some(Resume { replid, offset }) = &resume {
+                    tracing::info!(replid, offset, "Redis cannot go on from where the log ends");
+                }
+                at = Resume { replid: replid.clone(), offset };
                 let result = transfer(shared, side, &mut replica, &replid, offset).await;
                 if result.is_err() {
                     shared.set_syncing(false);
@@ -117,7 +126,10 @@ async fn follow(
                 if let Some(last) = chunk.last() {
                     mirror.received.store(last.end_offset, Ordering::Relaxed);
                     replica.set_applied(mirror.applied.load(Ordering::Relaxed));
-                    shared.log.push(chunk)?;
+                    let begin = std::mem::replace(&mut at.offset, last.end_offset);
+                    if !shared.log.push(&at.replid, begin, chunk)? {
+                        return Err(LinkError::Relink);
+                    }
                     // The applier runs on this thread too: a busy stream must not starve it.
                     tokio::task::yield_now().await;
                 }

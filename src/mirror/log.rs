@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::replica::Resume;
 use super::snapshot::Snapshot;
 use super::spool::{Spool, SpoolError};
 
@@ -133,11 +134,18 @@ impl Log {
         Ok(())
     }
 
-    /// The link goes on under another replication id from the same offset.
-    pub fn rename(&self, replid: &str) {
-        if let Some(end) = &mut self.inner.lock().end {
-            end.0 = Arc::from(replid);
+    /// The link goes on behind `from`, under a replication id that may be another one; false when the
+    /// log does not end there any more.
+    pub fn rename(&self, from: Option<&Resume>, replid: &str) -> bool {
+        let mut inner = self.inner.lock();
+        let ends = |end: &&mut (Arc<str>, i64), from: &Resume| {
+            *end.0 == *from.replid && end.1 == from.offset
+        };
+        match inner.end.as_mut().filter(|end| from.is_some_and(|from| ends(end, from))) {
+            Some(end) => end.0 = Arc::from(replid),
+            None => return false,
         }
+        true
     }
 
     /// A snapshot supersedes everything that waits.
@@ -149,14 +157,20 @@ impl Log {
         Ok(())
     }
 
-    /// Appends commands from the link. With a full memory they go to disk; they keep going there
-    /// until the applier has caught up, so that the order is kept.
-    pub fn push(&self, commands: Vec<Received>) -> Result<(), SpoolError> {
+    /// Appends commands from the link that follow offset `begin` of `replid`; false, and nothing is
+    /// appended, when the log does not end there (it was restarted under the link). With a full
+    /// memory they go to disk; they keep going there until the applier has caught up, so that the
+    /// order is kept.
+    pub fn push(
+        &self,
+        replid: &str,
+        begin: i64,
+        commands: Vec<Received>,
+    ) -> Result<bool, SpoolError> {
         let mut inner = self.inner.lock();
-        let (Some((replid, begin)), Some(last)) = (inner.end.clone(), commands.last()) else {
-            return Ok(());
-        };
-        let end = last.end_offset;
+        let end = inner.end.clone().filter(|(id, offset)| **id == *replid && *offset == begin);
+        let Some((replid, _)) = end else { return Ok(false) };
+        let Some(end) = commands.last().map(|last| last.end_offset) else { return Ok(true) };
         let drained = inner.spool.is_drained();
         if inner.outage || inner.memory_bytes >= inner.memory_bound || !drained {
             if drained {
@@ -168,7 +182,7 @@ impl Log {
         }
         inner.end = Some((replid, end));
         self.appended.notify_one();
-        Ok(())
+        Ok(true)
     }
 
     /// Takes the next entries: commands up to about `max_bytes`, or one other entry.
@@ -340,7 +354,7 @@ mod tests {
             match rng.random_range(0..10) {
                 0..4 => {
                     let count = rng.random_range(1..40);
-                    log.push(commands(pushed, count)).expect("push");
+                    assert!(log.push(ID, pushed, commands(pushed, count)).expect("push"));
                     pushed += count;
                 }
                 4..7 => {
@@ -388,6 +402,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The link may still be at work on the stretch that was given up.
+    #[test]
+    fn what_does_not_follow_the_end_is_not_taken() {
+        let dir = tempfile::tempdir().expect("directory");
+        let log = open(dir.path());
+        assert!(!log.push(ID, 0, commands(0, 3)).expect("push"), "nothing to follow");
+        log.restart(Some((ID.into(), 5))).expect("restart");
+        for (id, begin) in [(ID, 4), (ID, 6), ("another", 5)] {
+            assert!(!log.push(id, begin, commands(begin, 3)).expect("push"), "{id} {begin}");
+        }
+        assert!(taken(&log, 10).is_empty());
+        assert!(log.push(ID, 5, commands(5, 3)).expect("push"));
+        assert_eq!(taken(&log, 10), commands(5, 3));
+        assert_eq!(log.end(), Some((ID.into(), 8)));
     }
 
     #[test]

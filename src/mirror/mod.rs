@@ -68,11 +68,11 @@ impl Mirror {
         let link = tokio::spawn(link::keep(Arc::clone(&shared), side.clone()));
         let watch = tokio::spawn(watch::watch(Arc::clone(&shared)));
         let applier = tokio::select! {
-            applier = apply::Applier::start(Arc::clone(&shared), side) => Some(applier),
+            applier = apply::Applier::start(Arc::clone(&shared), side, shutdown.clone()) => Some(applier),
             () = shutdown.cancelled() => None,
         };
         if let Some(mut applier) = applier {
-            applier.run(&shutdown).await;
+            applier.run().await;
         }
         link.abort();
         watch.abort();

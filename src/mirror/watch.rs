@@ -31,7 +31,7 @@ pub async fn watch(shared: Arc<Shared>) {
         if !wanted {
             continue;
         }
-        let late = Duration::from_millis(lag) > patience;
+        let late = Duration::from_millis(lag) > patience || shared.gate.stalled_for() > patience;
         let healthy = mirror.state() == MirrorState::Streaming && !late;
         if healthy {
             healthy_at = Instant::now();

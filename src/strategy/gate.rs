@@ -1,15 +1,22 @@
 //! The commit gate: how `ack = "postgres"` waits for PostgreSQL.
 //!
-//! Every connection to Redis that carries writes owns a [`BarrierSource`]. After the writes of one
-//! flush it sends `PUBLISH <channel> <source>.<n>`; the message travels in the replication stream
+//! A connection to Redis that carries writes owns a [`BarrierSource`]. Behind the writes of one flush
+//! it sends `PUBLISH <channel> <source>.<number>`; the message travels in the replication stream
 //! behind those writes. When the mirror has committed past it, it calls [`CommitGate::commit`], and
-//! the source releases the replies that it held for barriers up to `n`.
+//! whoever waits for that barrier or an earlier one of the source goes on.
 //!
-//! Invariants: a source's numbers only grow; `committed` never exceeds what was issued; once the gate
-//! is open (no mirror, resync, PostgreSQL gone), nothing is held.
+//! While the gate holds it is in a *period*; opening it (no mirror, resync, PostgreSQL gone) ends the
+//! period, and closing it begins another. Who waits has a [`Ticket`]. Invariants:
+//!
+//! - A ticket names the period it was taken in and the barrier that its source issues next, so that
+//!   barrier is issued in the period too, behind the write.
+//! - A ticket is released by the commit of its barrier or a later one, or for good by the end of its
+//!   period; by nothing else.
+//! - A source's numbers grow by one, and what is committed never exceeds what was issued.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -30,36 +37,47 @@ impl Barrier {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Released {
-    committed: u64,
-    /// Counts the times the gate opened, so that a waiter wakes up even when nothing was committed.
-    openings: u64,
-}
-
-/// The gate's side of a source.
-#[derive(Debug)]
-struct Issuer {
-    issued: Arc<AtomicU64>,
-    sender: watch::Sender<Released>,
+/// What a reply waits for, at the source that it was taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    period: u64,
+    number: u64,
 }
 
 /// Shared by the mirror (which commits and opens) and all connections that carry writes.
 #[derive(Debug)]
 pub struct CommitGate {
     channel: String,
-    /// True while write replies wait for PostgreSQL.
-    holding: AtomicBool,
+    /// Odd while write replies wait for PostgreSQL; opening and closing add one each.
+    period: AtomicU64,
     next_source: AtomicU64,
-    sources: Mutex<HashMap<u64, Issuer>>,
+    sources: Mutex<HashMap<u64, Arc<Shared>>>,
+}
+
+/// What the gate and a source know of the source's barriers.
+#[derive(Debug)]
+struct Shared {
+    progress: Mutex<Progress>,
+    /// The highest number committed.
+    committed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    issued: u64,
+    /// How many of them Redis has answered.
+    answered: u64,
+    /// Since when Redis has had a barrier that the mirror has not committed, without any progress.
+    since: Option<Instant>,
 }
 
 impl CommitGate {
-    /// A gate that holds nothing yet. `instance` tells this proxy's barriers from another's.
+    /// A gate that holds nothing yet. `instance` tells this proxy's barriers from another's, and from
+    /// those of a former process: both may still be in the stream.
     pub fn new(instance: &str) -> Arc<CommitGate> {
         Arc::new(CommitGate {
             channel: format!("__tandem:{instance}"),
-            holding: AtomicBool::new(false),
+            period: AtomicU64::new(0),
             next_source: AtomicU64::new(1),
             sources: Mutex::new(HashMap::new()),
         })
@@ -72,25 +90,31 @@ impl CommitGate {
 
     /// True while replies to writes have to wait for a commit.
     pub fn holding(&self) -> bool {
-        self.holding.load(Ordering::Acquire)
+        self.holding_period().is_some()
+    }
+
+    fn holding_period(&self) -> Option<u64> {
+        Some(self.period.load(Ordering::Acquire)).filter(|period| period % 2 == 1)
     }
 
     /// From now on replies to writes wait for the mirror's commit.
     pub fn close(&self) {
-        self.holding.store(true, Ordering::Release);
+        for source in self.sources.lock().values() {
+            source.progress.lock().since = None;
+        }
+        self.period.fetch_or(1, Ordering::AcqRel);
     }
 
     /// Releases everything that is held, and holds nothing until [`CommitGate::close`].
     pub fn open(&self) {
-        self.holding.store(false, Ordering::Release);
+        let end = |period: u64| (period % 2 == 1).then_some(period + 1);
+        if self.period.fetch_update(Ordering::AcqRel, Ordering::Acquire, end).is_err() {
+            return;
+        }
         for source in self.sources.lock().values() {
-            // Released for good, even if the gate closes again before the source looks.
-            // One more: writes may wait already for the barrier that is issued next.
-            let issued = source.issued.load(Ordering::Acquire) + 1;
-            source.sender.send_modify(|released| {
-                released.openings += 1;
-                released.committed = released.committed.max(issued);
-            });
+            source.progress.lock().since = None;
+            // Nothing more is committed, but who waits has to look.
+            source.committed.send_modify(|_| ());
         }
     }
 
@@ -102,22 +126,42 @@ impl CommitGate {
         let sources = self.sources.lock();
         for barrier in barriers {
             if let Some(source) = sources.get(&barrier.source) {
-                source.sender.send_if_modified(|released| {
-                    let newer = barrier.number > released.committed;
-                    released.committed = released.committed.max(barrier.number);
-                    newer
-                });
+                source.commit(barrier.number);
             }
         }
+    }
+
+    /// For how long Redis has had a barrier on which the mirror makes no progress: beyond what the
+    /// mirror's own lag tells, this notices barriers that never reach the stream.
+    pub fn stalled_for(&self) -> Duration {
+        let sources = self.sources.lock();
+        let since = sources.values().filter_map(|source| source.progress.lock().since).min();
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// A place in the log for one connection that carries writes.
     pub fn source(self: &Arc<Self>) -> BarrierSource {
         let id = self.next_source.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = watch::channel(Released::default());
-        let issued = Arc::new(AtomicU64::new(0));
-        self.sources.lock().insert(id, Issuer { issued: Arc::clone(&issued), sender });
-        BarrierSource { gate: Arc::clone(self), id, issued, receiver }
+        let (committed, receiver) = watch::channel(0);
+        let shared = Arc::new(Shared { progress: Mutex::default(), committed });
+        self.sources.lock().insert(id, Arc::clone(&shared));
+        BarrierSource { gate: Arc::clone(self), id, shared, receiver }
+    }
+}
+
+impl Shared {
+    fn commit(&self, number: u64) {
+        let mut progress = self.progress.lock();
+        // Anybody may publish on the channel; a number that was never issued releases nothing ahead.
+        let number = number.min(progress.issued);
+        let newer = self.committed.send_if_modified(|committed| {
+            let newer = number > *committed;
+            *committed = number.max(*committed);
+            newer
+        });
+        if newer {
+            progress.since = (progress.answered > number).then(Instant::now);
+        }
     }
 }
 
@@ -126,48 +170,58 @@ impl CommitGate {
 pub struct BarrierSource {
     gate: Arc<CommitGate>,
     id: u64,
-    issued: Arc<AtomicU64>,
-    receiver: watch::Receiver<Released>,
+    shared: Arc<Shared>,
+    receiver: watch::Receiver<u64>,
 }
 
 impl BarrierSource {
-    /// Issues the next barrier: its number and the `PUBLISH` message to send behind the writes.
-    pub fn issue(&mut self) -> (u64, String) {
-        let number = self.issued.fetch_add(1, Ordering::AcqRel) + 1;
-        (number, format!("{}.{number}", self.id))
-    }
-
     pub fn gate(&self) -> &CommitGate {
         &self.gate
     }
 
-    /// True when replies held for barrier `number` may go out.
-    pub fn released(&self, number: u64) -> bool {
-        !self.gate.holding() || self.receiver.borrow().committed >= number
+    /// What the reply to a write that has been handed in waits for: the next barrier, which has to be
+    /// issued behind the write. `None` while the gate is open.
+    pub fn ticket(&self) -> Option<Ticket> {
+        let period = self.gate.holding_period()?;
+        Some(Ticket { period, number: self.shared.progress.lock().issued + 1 })
     }
 
-    /// The highest committed barrier number; `u64::MAX` while the gate is open.
-    pub fn committed(&self) -> u64 {
-        if self.gate.holding() { self.receiver.borrow().committed } else { u64::MAX }
+    /// Issues the next barrier: the message to publish behind the writes.
+    pub fn issue(&self) -> String {
+        let mut progress = self.shared.progress.lock();
+        progress.issued += 1;
+        format!("{}.{}", self.id, progress.issued)
+    }
+
+    /// Redis has answered the oldest barrier that it had not answered yet, by taking or refusing it.
+    pub fn answered(&self, taken: bool) {
+        let mut progress = self.shared.progress.lock();
+        progress.answered += 1;
+        if taken && progress.answered > *self.receiver.borrow() {
+            progress.since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// The connection is gone: nobody waits for its barriers any more.
+    pub fn retire(&self) {
+        self.shared.progress.lock().since = None;
+    }
+
+    /// True when what waits with this ticket may go on.
+    pub fn released(&self, ticket: Ticket) -> bool {
+        self.gate.holding_period() != Some(ticket.period)
+            || *self.receiver.borrow() >= ticket.number
     }
 
     /// Waits for releases beside the source, while the source itself stays usable.
     pub fn watcher(&self) -> Watcher {
         Watcher(self.receiver.clone())
     }
-
-    /// Resolves when a commit or an opening may have released something. Cancel-safe.
-    pub async fn changed(&mut self) {
-        if self.receiver.changed().await.is_err() {
-            // The sender lives in the gate as long as this source does; never spin if it is gone.
-            std::future::pending::<()>().await;
-        }
-    }
 }
 
 /// See [`BarrierSource::watcher`].
 #[derive(Debug)]
-pub struct Watcher(watch::Receiver<Released>);
+pub struct Watcher(watch::Receiver<u64>);
 
 impl Watcher {
     /// Resolves when something may have been released; false when the source is gone. Cancel-safe.
@@ -186,21 +240,81 @@ impl Drop for BarrierSource {
 mod tests {
     use super::*;
 
+    fn parsed(message: &str) -> Barrier {
+        Barrier::parse(message.as_bytes()).expect("own message")
+    }
+
     #[tokio::test]
     async fn a_source_waits_for_its_own_barrier() {
         let gate = CommitGate::new("test");
-        let (mut one, mut two) = (gate.source(), gate.source());
+        let (one, two) = (gate.source(), gate.source());
+        assert_eq!(one.ticket(), None, "an open gate holds nothing");
         gate.close();
-        let (n, message) = one.issue();
-        let (m, _) = two.issue();
+        let (n, m) = (one.ticket().expect("closed"), two.ticket().expect("closed"));
+        let (mut first, mut second) = (one.watcher(), two.watcher());
+        let message = one.issue();
+        two.issue();
         assert!(!one.released(n) && !two.released(m));
-        let barrier = Barrier::parse(message.as_bytes()).expect("own message");
-        gate.commit(&[barrier]);
-        one.changed().await;
+        gate.commit(&[parsed(&message)]);
+        assert!(first.changed().await);
         assert!(one.released(n) && !two.released(m));
         gate.open();
-        two.changed().await;
+        assert!(second.changed().await);
         assert!(two.released(m));
+    }
+
+    #[test]
+    fn an_opening_releases_what_waits_and_nothing_that_comes_later() {
+        let gate = CommitGate::new("test");
+        let source = gate.source();
+        gate.close();
+        let (issued, unissued) = (source.ticket().expect("closed"), {
+            source.issue();
+            source.ticket().expect("closed")
+        });
+        gate.open();
+        gate.close();
+        assert!(source.released(issued) && source.released(unissued), "for good");
+        // The barrier that follows has the number that was waited for when the gate opened.
+        let later = source.ticket().expect("closed again");
+        assert!(!source.released(later));
+        let message = source.issue();
+        assert!(!source.released(later));
+        gate.commit(&[parsed(&message)]);
+        assert!(source.released(later));
+    }
+
+    #[test]
+    fn nothing_is_committed_that_was_not_issued() {
+        let gate = CommitGate::new("test");
+        let source = gate.source();
+        gate.close();
+        gate.commit(&[Barrier { source: source.id, number: u64::MAX }]);
+        let ticket = source.ticket().expect("closed");
+        source.issue();
+        assert!(!source.released(ticket));
+    }
+
+    #[test]
+    fn a_barrier_that_redis_has_and_nobody_commits_is_noticed() {
+        let gate = CommitGate::new("test");
+        let source = gate.source();
+        let stalls = || gate.stalled_for() > Duration::ZERO;
+        gate.close();
+        let message = source.issue();
+        assert!(!stalls(), "Redis may be slow, which is not the mirror's fault");
+        source.answered(true);
+        assert!(stalls());
+        gate.commit(&[parsed(&message)]);
+        assert!(!stalls());
+        source.issue();
+        source.answered(false);
+        assert!(!stalls(), "it was refused: it cannot come");
+        source.issue();
+        source.answered(true);
+        assert!(stalls());
+        source.retire();
+        assert!(!stalls());
     }
 
     #[test]

@@ -6,5 +6,5 @@ mod gate;
 mod status;
 
 pub use families::Families;
-pub use gate::{Barrier, BarrierSource, CommitGate, Watcher};
+pub use gate::{Barrier, BarrierSource, CommitGate, Ticket, Watcher};
 pub use status::{MirrorState, MirrorStatus, Status};

@@ -1,15 +1,36 @@
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
 
-use super::Outbox;
+use super::{Outbox, Pool};
 use crate::resp::push_command;
-use crate::strategy::{BarrierSource, CommitGate};
+use crate::strategy::{BarrierSource, CommitGate, Ticket};
+
+/// After Redis has refused a barrier (a script holds it up, or the user may not publish), the next
+/// one is tried so much later.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What a reply waits for.
+pub type Hold = (Rc<Source>, Ticket);
+
+/// How the replies to a connection's writes are held.
+pub(super) enum Barriers {
+    /// Barriers go behind the writes, in the same flush. For lanes of the proxy's own user: what a
+    /// client has for itself may be in a MULTI when a flush ends, and another user may not be
+    /// allowed to publish.
+    Behind(OnceCell<Rc<Source>>),
+    /// When a reply has come, a lane of the proxy's own is asked for a barrier. Such commands may
+    /// also have waited in Redis (blocking ones, EXEC) while the gate opened and closed.
+    Afterwards(Weak<Pool>),
+}
 
 /// One connection's barriers, and the clients whose replies wait for them.
 pub struct Source {
-    barriers: RefCell<BarrierSource>,
-    issued: Cell<u64>,
+    barriers: BarrierSource,
+    /// Somebody waits for the barrier that is issued next.
+    due: Cell<bool>,
     waiting: RefCell<Vec<Weak<Outbox>>>,
     lost: Cell<bool>,
 }
@@ -17,12 +38,12 @@ pub struct Source {
 impl Source {
     pub(super) fn new(gate: &Arc<CommitGate>) -> Rc<Source> {
         let source = Rc::new(Source {
-            barriers: RefCell::new(gate.source()),
-            issued: Cell::new(0),
+            barriers: gate.source(),
+            due: Cell::new(false),
             waiting: RefCell::default(),
             lost: Cell::new(false),
         });
-        let (weak, mut watcher) = (Rc::downgrade(&source), source.barriers.borrow().watcher());
+        let (weak, mut watcher) = (Rc::downgrade(&source), source.barriers.watcher());
         tokio::task::spawn_local(async move {
             while watcher.changed().await {
                 let Some(source) = weak.upgrade() else { return };
@@ -32,22 +53,59 @@ impl Source {
         source
     }
 
-    /// The number of the barrier that will follow the writes handed in now.
-    pub(super) fn next(&self) -> u64 {
-        self.issued.get() + 1
+    /// A source without a connection: what waits for it turns into an error.
+    pub(super) fn without_connection(gate: &Arc<CommitGate>) -> Rc<Source> {
+        let source = Source::new(gate);
+        source.lose();
+        source
     }
 
-    /// Appends the barrier that follows the writes in `out`.
-    pub(super) fn issue(&self, out: &mut Vec<u8>) {
-        let mut barriers = self.barriers.borrow_mut();
-        let (number, message) = barriers.issue();
-        self.issued.set(number);
-        let channel = barriers.gate().channel().as_bytes();
-        push_command(&[b"PUBLISH", channel, message.as_bytes()], out);
+    /// What replies to the writes handed in now wait for; the barrier behind them is due with it.
+    /// None while the gate is open.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        let ticket = self.barriers.ticket();
+        if ticket.is_some() {
+            self.due.set(true);
+        }
+        ticket
     }
 
-    pub(super) fn released(&self, number: u64) -> bool {
-        self.barriers.borrow().released(number)
+    /// Appends the barrier that follows the writes in `out`, if one is due.
+    pub(super) fn issue(&self, out: &mut Vec<u8>) -> bool {
+        let due = self.due.take();
+        if due {
+            let message = self.barriers.issue();
+            let channel = self.barriers.gate().channel().as_bytes();
+            push_command(&[b"PUBLISH", channel, message.as_bytes()], out);
+        }
+        due
+    }
+
+    /// Redis's answer to the oldest barrier that it had not answered. One that is refused never comes
+    /// by; a later one serves who waits for it. `driver` is woken to send it.
+    pub(super) fn answered(self: &Rc<Self>, reply: &[u8], driver: Option<Waker>) {
+        let refused = matches!(reply.first(), Some(b'-' | b'!'));
+        self.barriers.answered(!refused);
+        if !refused || !self.barriers.gate().holding() {
+            return;
+        }
+        tracing::warn!(
+            reply = %reply.escape_ascii(),
+            channel = self.barriers.gate().channel(),
+            "Redis refuses the PUBLISH by which the proxy learns that writes are in PostgreSQL; their replies wait meanwhile"
+        );
+        let weak = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(RETRY).await;
+            if let (Some(source), Some(driver)) = (weak.upgrade(), driver) {
+                source.due.set(true);
+                driver.wake();
+            }
+        });
+    }
+
+    pub(super) fn released(&self, ticket: Ticket) -> bool {
+        self.barriers.released(ticket)
     }
 
     /// True when the connection is gone: what was not committed by then has an unknown fate.
@@ -62,6 +120,7 @@ impl Source {
     /// Redis is gone: held replies whose barrier has not been committed turn into errors.
     pub(super) fn lose(&self) {
         self.lost.set(true);
+        self.barriers.retire();
         self.release();
     }
 

@@ -1,4 +1,4 @@
-use std::cell::{Cell, OnceCell, Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::barrier::{Barriers, Hold};
 use super::pubsub::{Confirmation, Subscriptions};
 use super::{Key, Outbox, ServerFacts, Source, Watching};
 use crate::resp::{ReplyScanner, command, encode_error};
-use crate::strategy::CommitGate;
+use crate::strategy::{CommitGate, Ticket};
 
 /// What a client is told about a command that was in flight when Redis went away.
 pub(super) const UNKNOWN_OUTCOME: &str =
@@ -34,8 +35,8 @@ pub enum Lost {
 /// A reply that somebody looks at before a client sees it.
 pub struct Captured {
     pub frame: Vec<u8>,
-    /// The barrier that the reply has to wait for.
-    pub hold: Option<(Rc<Source>, u64)>,
+    /// What the reply has to wait for.
+    pub hold: Option<Hold>,
 }
 
 /// Who gets the replies.
@@ -44,16 +45,27 @@ pub enum Target {
     /// A client that wants no replies (`CLIENT REPLY OFF`).
     Silent(Rc<Outbox>),
     Capture(oneshot::Sender<Result<Captured, Lost>>),
-    /// The reply to a barrier.
+    /// The reply to a barrier of this source.
+    Barrier(Rc<Source>),
     Nobody,
+}
+
+/// Whether replies wait for PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// None of the commands writes, or the gate was open.
+    No,
+    /// For the barrier behind the commands.
+    Behind(Ticket),
+    /// For one that is asked for when the reply has come.
+    Afterwards,
 }
 
 pub(super) struct Pending {
     pub target: Target,
     /// Replies still to come.
     pub replies: usize,
-    /// Number of the barrier behind these commands; 0: they are not held.
-    pub barrier: u64,
+    pub wait: Wait,
     /// Set for the subscribe family, whose commands answer once per channel.
     pub confirmations: Option<Confirmation>,
 }
@@ -74,8 +86,7 @@ pub struct Conn {
     pub(super) out: RefCell<Vec<u8>>,
     pub(super) pending: RefCell<VecDeque<Pending>>,
     pub(super) reader: RefCell<Reader>,
-    source: OnceCell<Rc<Source>>,
-    pub(super) barrier_due: Cell<bool>,
+    barriers: Barriers,
     pub(super) progress: Cell<Instant>,
     pub(super) watching: RefCell<Option<Watching>>,
     /// Frames have to be looked at: subscriptions, MONITOR.
@@ -94,13 +105,13 @@ pub(super) struct Reader {
     /// A frame that is looked at, as far as it has come.
     pub special: Vec<u8>,
     pub in_special: bool,
-    /// A captured reply, as far as it has come.
+    /// A captured reply, or that to a barrier, as far as it has come.
     pub captured: Vec<u8>,
     pub touched: Vec<Rc<Outbox>>,
 }
 
 impl Conn {
-    pub(super) fn new(key: Key, gate: Arc<CommitGate>) -> Rc<Conn> {
+    pub(super) fn new(key: Key, gate: Arc<CommitGate>, barriers: Barriers) -> Rc<Conn> {
         Rc::new(Conn {
             key,
             gate,
@@ -109,8 +120,7 @@ impl Conn {
             out: RefCell::default(),
             pending: RefCell::default(),
             reader: RefCell::default(),
-            source: OnceCell::new(),
-            barrier_due: Cell::new(false),
+            barriers,
             progress: Cell::new(Instant::now()),
             watching: RefCell::default(),
             inspects: Cell::new(false),
@@ -264,15 +274,10 @@ impl Conn {
         }
         if let Phase::Lost(lost) = &*self.phase.borrow() {
             let lost = lost.clone();
-            fail(Pending { target, replies, barrier: 0, confirmations }, &lost);
+            fail(Pending { target, replies, wait: Wait::No, confirmations }, &lost);
             return;
         }
-        let barrier = if writes && self.gate.holding() {
-            self.barrier_due.set(true);
-            self.source().next()
-        } else {
-            0
-        };
+        let wait = if writes { self.wait() } else { Wait::No };
         let mut pending = self.pending.borrow_mut();
         if pending.is_empty() {
             self.progress.set(Instant::now());
@@ -282,30 +287,71 @@ impl Conn {
                 Some(Pending {
                     target: Target::Client(last),
                     replies: n,
-                    barrier: b,
+                    wait: w,
                     confirmations: None,
                 }),
                 Target::Client(outbox),
-            ) if *b == barrier && confirmations.is_none() && Rc::ptr_eq(last, outbox) => {
+            ) if *w == wait && confirmations.is_none() && Rc::ptr_eq(last, outbox) => {
                 *n += replies;
             }
-            _ => pending.push_back(Pending { target, replies, barrier, confirmations }),
+            _ => pending.push_back(Pending { target, replies, wait, confirmations }),
         }
         self.out.borrow_mut().extend_from_slice(bytes);
         self.wake();
     }
 
-    pub(super) fn source(&self) -> &Rc<Source> {
-        self.source.get_or_init(|| Source::new(&self.gate))
+    /// What replies to writes that are handed in now wait for.
+    fn wait(&self) -> Wait {
+        match &self.barriers {
+            Barriers::Afterwards(_) => Wait::Afterwards,
+            Barriers::Behind(_) if !self.gate.holding() => Wait::No,
+            Barriers::Behind(source) => {
+                let source = source.get_or_init(|| Source::new(&self.gate));
+                source.ticket().map_or(Wait::No, Wait::Behind)
+            }
+        }
+    }
+
+    /// What a reply waits for that is coming in.
+    pub(super) fn hold(&self, wait: Wait) -> Option<Hold> {
+        match (wait, &self.barriers) {
+            (Wait::Behind(ticket), Barriers::Behind(source)) => {
+                source.get().map(|source| (Rc::clone(source), ticket))
+            }
+            (Wait::Afterwards, Barriers::Afterwards(pool)) if self.gate.holding() => {
+                let lane = pool.upgrade().and_then(|pool| pool.home_lane().ok());
+                match lane {
+                    Some(lane) => lane.ask_for_barrier(),
+                    // Nobody can tell what became of the write.
+                    None => {
+                        let source = Source::without_connection(&self.gate);
+                        source.ticket().map(|ticket| (source, ticket))
+                    }
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Sends a barrier behind everything that Redis has answered by now.
+    fn ask_for_barrier(&self) -> Option<Hold> {
+        let wait = self.wait();
+        self.wake();
+        self.hold(wait)
     }
 
     pub(super) fn issue_barrier(&self) {
-        if self.barrier_due.take() {
-            self.source().issue(&mut self.out.borrow_mut());
-            let target = Target::Nobody;
-            let barrier = Pending { target, replies: 1, barrier: 0, confirmations: None };
+        let Barriers::Behind(source) = &self.barriers else { return };
+        let Some(source) = source.get() else { return };
+        if source.issue(&mut self.out.borrow_mut()) {
+            let target = Target::Barrier(Rc::clone(source));
+            let barrier = Pending { target, replies: 1, wait: Wait::No, confirmations: None };
             self.pending.borrow_mut().push_back(barrier);
         }
+    }
+
+    pub(super) fn driver(&self) -> Option<Waker> {
+        self.waker.borrow().clone()
     }
 
     pub(super) fn set_ready(&self, facts: ServerFacts) {
@@ -327,7 +373,9 @@ impl Conn {
             }
             fail(entry, &lost);
         }
-        if let Some(source) = self.source.get() {
+        if let Barriers::Behind(source) = &self.barriers
+            && let Some(source) = source.get()
+        {
             source.lose();
         }
         if let Some(watching) = self.watching.borrow_mut().take() {
@@ -361,6 +409,6 @@ fn fail(entry: Pending, lost: &Lost) {
             // The session that asked may be gone.
             let _ = sender.send(Err(lost.clone()));
         }
-        Target::Nobody => {}
+        Target::Barrier(_) | Target::Nobody => {}
     }
 }

@@ -47,7 +47,9 @@ impl Conn {
             let front = pending.front_mut().ok_or(DeliverError::Unasked)?;
             let (mut at, mut complete) = (0, 0);
             while complete < front.replies && at < data.len() {
-                if complete > 0 && data[at] == b'>' {
+                // A push may come between replies; and the rest of a reply belongs to what has come
+                // of it, whatever the others wait for.
+                if complete > 0 && (data[at] == b'>' || !at_start) {
                     break;
                 }
                 let (used, done) = reader.scanner.feed(&data[at..])?;
@@ -76,25 +78,26 @@ impl Conn {
         entry.replies -= complete;
         match &entry.target {
             Target::Client(outbox) => {
-                let hold = (entry.barrier > 0).then(|| (self.source(), entry.barrier));
-                outbox.deliver(hold, bytes, complete, open);
+                outbox.deliver(self.hold(entry.wait), bytes, complete, open);
                 outbox.settle(complete);
                 touch(outbox, reader);
             }
             Target::Silent(outbox) => outbox.settle(complete),
             Target::Nobody => {}
-            Target::Capture(_) => {
+            Target::Capture(_) | Target::Barrier(_) => {
                 reader.captured.extend_from_slice(bytes);
                 if entry.replies > 0 {
                     return;
                 }
                 let frame = std::mem::take(&mut reader.captured);
-                let hold = (entry.barrier > 0).then(|| (Rc::clone(self.source()), entry.barrier));
-                if let Target::Capture(sender) =
-                    std::mem::replace(&mut entry.target, Target::Nobody)
-                {
-                    // The session that asked may be gone.
-                    let _ = sender.send(Ok(Captured { frame, hold }));
+                match std::mem::replace(&mut entry.target, Target::Nobody) {
+                    Target::Capture(sender) => {
+                        let hold = self.hold(entry.wait);
+                        // The session that asked may be gone.
+                        let _ = sender.send(Ok(Captured { frame, hold }));
+                    }
+                    Target::Barrier(source) => source.answered(&frame, self.driver()),
+                    _ => {}
                 }
             }
         }

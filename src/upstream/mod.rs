@@ -18,7 +18,7 @@ mod side;
 mod stream;
 
 pub use backoff::Backoff;
-pub use barrier::Source;
+pub use barrier::{Hold, Source};
 pub use conn::{Captured, Conn, Lost, Target};
 pub use connect::{ConnectError, Connector, connect};
 pub use handshake::{Credentials, OpenError, ServerFacts};

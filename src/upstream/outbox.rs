@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::net::{tcp, unix};
 
-use super::Source;
+use super::barrier::Hold;
 use super::conn::{Captured, UNKNOWN_OUTCOME};
 use crate::resp::encode_error;
 
@@ -59,12 +59,15 @@ pub struct Outbox {
 struct Ready {
     bytes: Vec<u8>,
     sent: usize,
+    /// Bytes in `Outbox::held`.
     held: usize,
+    /// A reply has begun in `bytes`: the rest of it belongs there too.
+    open: bool,
 }
 
-/// Replies that wait for a barrier; `source` is none for what only has to keep its place.
+/// Replies that wait for a barrier, and those behind them that only have to keep their place.
 struct Held {
-    source: Option<(Rc<Source>, u64)>,
+    hold: Hold,
     /// Complete replies in `bytes`.
     replies: usize,
     bytes: Vec<u8>,
@@ -156,52 +159,48 @@ impl Outbox {
 
     /// A reply that was captured and looked at, held as it would have been.
     pub fn push_captured(&self, captured: &Captured) {
-        let hold = captured.hold.as_ref().map(|(source, number)| (source, *number));
-        self.deliver(hold, &captured.frame, 1, false);
+        self.deliver(captured.hold.clone(), &captured.frame, 1, false);
     }
 
-    /// Appends bytes of replies: `replies` come to their end in them, `open` when another has begun.
-    /// With a source they wait for its barrier.
-    pub(super) fn deliver(
-        &self,
-        hold: Option<(&Rc<Source>, u64)>,
-        bytes: &[u8],
-        replies: usize,
-        open: bool,
-    ) {
+    /// Appends bytes of replies: `replies` come to their end in them, `open` when another has begun;
+    /// the rest of that one comes alone. With a hold they wait for its barrier.
+    pub(super) fn deliver(&self, hold: Option<Hold>, bytes: &[u8], replies: usize, open: bool) {
         if self.dead.get() {
             return;
         }
         let mut held = self.held.borrow_mut();
-        let hold = hold.filter(|(source, number)| !source.released(*number));
         let mut ready = self.ready.borrow_mut();
-        match hold {
-            None if held.is_empty() => ready.bytes.extend_from_slice(bytes),
-            _ => {
+        let hold = hold.filter(|(source, ticket)| !ready.open && !source.released(*ticket));
+        // Nobody else looks again at what waits for a source that is gone.
+        let lost = hold.as_ref().is_some_and(|(source, _)| source.lost());
+        let same = |last: &Held, (source, ticket): &Hold| {
+            Rc::ptr_eq(&last.hold.0, source) && last.hold.1 == *ticket
+        };
+        match (held.back_mut(), hold) {
+            (None, None) => {
+                ready.bytes.extend_from_slice(bytes);
+                ready.open = open;
+            }
+            (Some(last), hold) if last.open || hold.as_ref().is_none_or(|h| same(last, h)) => {
+                last.bytes.extend_from_slice(bytes);
+                last.replies += replies;
+                last.open = open;
                 ready.held += bytes.len();
-                let same = |last: &Held| match (&last.source, &hold) {
-                    (Some((a, n)), Some((b, m))) => Rc::ptr_eq(a, b) && n == m,
-                    (_, None) => true,
-                    _ => false,
-                };
-                match held.back_mut().filter(|last| last.open || same(last)) {
-                    Some(last) => {
-                        last.bytes.extend_from_slice(bytes);
-                        last.replies += replies;
-                        last.open = open;
-                    }
-                    None => {
-                        if let Some((source, _)) = hold {
-                            source.wait(self.me.clone());
-                        }
-                        let source = hold.map(|(source, number)| (Rc::clone(source), number));
-                        held.push_back(Held { source, replies, bytes: bytes.to_vec(), open });
-                    }
+            }
+            (_, hold) => {
+                if let Some(hold) = hold {
+                    hold.0.wait(self.me.clone());
+                    held.push_back(Held { hold, replies, bytes: bytes.to_vec(), open });
+                    ready.held += bytes.len();
                 }
             }
         }
-        if ready.bytes.len() - ready.sent + ready.held > self.limit {
-            drop((held, ready));
+        let full = ready.bytes.len() - ready.sent + ready.held > self.limit;
+        drop((held, ready));
+        if lost {
+            self.release();
+        }
+        if full {
             tracing::warn!(limit = self.limit, "client closed: its output buffer is full");
             self.kill();
         }
@@ -211,23 +210,25 @@ impl Outbox {
     pub(super) fn release(&self) -> bool {
         let mut held = self.held.borrow_mut();
         let mut ready = self.ready.borrow_mut();
-        while let Some(front) = held.front() {
-            let free = match &front.source {
-                None => true,
-                Some((source, number)) => source.released(*number) || source.lost(),
-            };
-            if !free || front.open && front.source.as_ref().is_some_and(|(s, _)| !s.lost()) {
+        while let Some(Held { hold: (source, ticket), .. }) = held.front() {
+            let unknown = !source.released(*ticket);
+            if unknown && !source.lost() {
                 break;
             }
             let Some(front) = held.pop_front() else { break };
             ready.held -= front.bytes.len();
-            match &front.source {
-                Some((source, number)) if !source.released(*number) => {
-                    for _ in 0..front.replies {
-                        encode_error(UNKNOWN_OUTCOME, &mut ready.bytes);
-                    }
+            if !unknown {
+                ready.bytes.extend_from_slice(&front.bytes);
+                ready.open = front.open;
+            } else if front.open {
+                // Half a reply cannot be made an error of.
+                self.dead.set(true);
+                self.wake();
+                return false;
+            } else {
+                for _ in 0..front.replies {
+                    encode_error(UNKNOWN_OUTCOME, &mut ready.bytes);
                 }
-                _ => ready.bytes.extend_from_slice(&front.bytes),
             }
         }
         if held.is_empty() {

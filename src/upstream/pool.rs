@@ -1,4 +1,4 @@
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
+use super::barrier::Barriers;
 use super::{
     Backoff, Conn, Connector, Credentials, Lost, OpenError, ServerFacts, driver, handshake,
 };
@@ -29,6 +30,15 @@ pub struct Context {
     /// What the server last said of itself; shared by all workers.
     pub facts: Arc<RwLock<ServerFacts>>,
     pub(super) read_buffer: RefCell<Vec<u8>>,
+}
+
+/// What a connection is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Many clients at once.
+    Lane,
+    /// One client, and what Redis keeps for it.
+    Pin,
 }
 
 /// Read from Redis at once, in bytes.
@@ -85,6 +95,11 @@ impl Pool {
         &self.context
     }
 
+    /// A lane of the proxy's own user, for what the proxy sends itself.
+    pub(super) fn home_lane(self: &Rc<Self>) -> Result<Rc<Conn>, Lost> {
+        self.lane(&self.home)
+    }
+
     /// A lane for `key`: the first that is not held up, opened if there is none.
     pub fn lane(self: &Rc<Self>, key: &Key) -> Result<Rc<Conn>, Lost> {
         self.check()?;
@@ -99,7 +114,7 @@ impl Pool {
         if let Some(lane) = opening.or(mine.first().filter(|_| mine.len() >= MAX_LANES)) {
             return Ok(Rc::clone(lane));
         }
-        let lane = self.open(key.clone());
+        let lane = self.open(key.clone(), Use::Lane);
         mine.push(Rc::clone(&lane));
         Ok(lane)
     }
@@ -110,7 +125,7 @@ impl Pool {
         let mut lanes = self.lanes.borrow_mut();
         let mine = lanes.entry_ref(key).or_default();
         if mine.len() == 1 {
-            mine.push(self.open(key.clone()));
+            mine.push(self.open(key.clone(), Use::Lane));
         }
     }
 
@@ -124,7 +139,7 @@ impl Pool {
                 }
             }
         }
-        Ok(self.open(key.clone()))
+        Ok(self.open(key.clone(), Use::Pin))
     }
 
     /// Takes back a connection that carries no state of its client.
@@ -141,7 +156,7 @@ impl Pool {
     /// A connection as somebody else, to find out whether Redis lets them in.
     pub async fn try_user(self: &Rc<Self>, key: &Key) -> Result<(), Lost> {
         self.check()?;
-        let conn = self.open(key.clone());
+        let conn = self.open(key.clone(), Use::Pin);
         conn.opened().await?;
         self.release(conn);
         Ok(())
@@ -154,9 +169,13 @@ impl Pool {
         }
     }
 
-    fn open(self: &Rc<Self>, key: Key) -> Rc<Conn> {
+    fn open(self: &Rc<Self>, key: Key, used: Use) -> Rc<Conn> {
         let own = key.credentials == self.home.credentials;
-        let conn = Conn::new(key, Arc::clone(&self.context.gate));
+        let barriers = match used {
+            Use::Lane if own => Barriers::Behind(OnceCell::new()),
+            _ => Barriers::Afterwards(Rc::downgrade(self)),
+        };
+        let conn = Conn::new(key, Arc::clone(&self.context.gate), barriers);
         let (pool, driven) = (Rc::clone(self), Rc::clone(&conn));
         tokio::task::spawn_local(async move {
             match driver::run(driven, Rc::clone(&pool.context)).await {

@@ -2,6 +2,7 @@
 //! for all (linking is the slow part). The guards and the client come from `tests/support`.
 #![allow(clippy::disallowed_methods, reason = "tests block their own thread only")]
 
+mod acknowledge;
 mod clients;
 mod comparer;
 mod converge;

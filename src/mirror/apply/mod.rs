@@ -54,6 +54,7 @@ struct InFlight {
 
 pub struct Applier {
     shared: Arc<Shared>,
+    shutdown: CancellationToken,
     store: Arc<Store>,
     side: SidePool,
     keyspace: Keyspace,
@@ -70,6 +71,8 @@ pub struct Applier {
     taken: VecDeque<Entry>,
     /// The beginning of a source transaction whose end has not come yet.
     partial: Batch,
+    /// When the oldest command of the batch that is being run was received, Unix time in ms.
+    running_at_ms: Option<i64>,
     /// Run and not yet committed.
     open: Batch,
     in_flight: Option<InFlight>,
@@ -78,13 +81,11 @@ pub struct Applier {
 
 impl Applier {
     /// Applies the log until `shutdown`, then commits what has been received.
-    pub async fn run(&mut self, shutdown: &CancellationToken) {
-        loop {
-            let result = tokio::select! {
-                result = self.step() => result,
-                () = shutdown.cancelled() => break,
-            };
-            if let Err(error) = result {
+    pub async fn run(&mut self) {
+        let shutdown = self.shutdown.clone();
+        while !shutdown.is_cancelled() {
+            // A batch that has begun to run is run to its end: half of it is in the keyspace.
+            if let Err(error) = self.step().await {
                 tokio::select! {
                     () = self.recover(error) => {}
                     () = shutdown.cancelled() => return,
@@ -117,6 +118,7 @@ impl Applier {
             return Ok(());
         }
         let log = Arc::clone(&self.shared.log);
+        let shutdown = self.shutdown.clone();
         match &mut self.in_flight {
             Some(flight) => {
                 let full = self.open.received.len() >= self.shared.config.mirror.batch_commands
@@ -127,12 +129,14 @@ impl Applier {
                         return self.landed(result);
                     }
                     () = log.appended.notified(), if !full => {}
+                    () = shutdown.cancelled() => {}
                 }
             }
             None => {
                 tokio::select! {
                     () = log.appended.notified() => {}
                     () = tokio::time::sleep(IDLE_POSITION) => self.commit(true).await?,
+                    () = shutdown.cancelled() => {}
                 }
             }
         }
@@ -183,15 +187,16 @@ impl Applier {
             self.partial = fresh;
             return Ok(true);
         }
-        match self.run_batch(&fresh).await {
+        self.running_at_ms = fresh.oldest_at_ms();
+        self.note_oldest();
+        let result = self.run_batch(&fresh).await;
+        self.running_at_ms = None;
+        match result {
             Ok(()) => self.open.append(fresh),
-            Err(error) => {
-                // It has not reached the store: it goes back into the log with the rest.
-                self.partial = fresh;
-                return Err(error);
-            }
+            // It has not reached the store: it goes back into the log with the rest.
+            Err(_) => self.partial = fresh,
         }
-        Ok(true)
+        result.map(|()| true)
     }
 
     /// True for commands that PostgreSQL has already: they come again after a restart.
@@ -231,7 +236,7 @@ impl Applier {
         if only_position && !(moved && (force || self.position_written.elapsed() >= IDLE_POSITION))
         {
             self.shared.gate.commit(&open.barriers);
-            self.applied(self.reached, None);
+            self.applied(self.reached);
             return Ok(());
         }
         self.position_written = Instant::now();
@@ -239,9 +244,9 @@ impl Applier {
             Commit { delta, position: Some(position.clone()), rereads_added, rereads_done };
         let store = Arc::clone(&self.store);
         let task = tokio::spawn(async move { store.persist(&commit).await });
-        self.shared.set_oldest(open.oldest_at_ms());
         let Batch { received, barriers, .. } = open;
         self.in_flight = Some(InFlight { task, received, barriers, position, seq });
+        self.note_oldest();
         self.keyspace.sweep(self.shared.config.mirror.cache_bytes, self.committed_seq);
         Ok(())
     }
@@ -266,14 +271,20 @@ impl Applier {
         let offset = flight.position.offset;
         self.shared.set_stored(Some(flight.position.clone()));
         self.position = Some(flight.position);
-        let next = self.open.oldest_at_ms().or_else(|| self.shared.log.oldest_at_ms());
-        self.applied(offset, next);
+        self.applied(offset);
         Ok(())
     }
 
-    fn applied(&self, offset: i64, oldest_at_ms: Option<i64>) {
+    fn applied(&self, offset: i64) {
         self.shared.status.mirror.applied.store(offset, Ordering::Relaxed);
-        self.shared.set_oldest(oldest_at_ms.or_else(|| self.shared.log.oldest_at_ms()));
+        self.note_oldest();
+    }
+
+    /// Says since when the oldest command that has left the log waits for its commit.
+    fn note_oldest(&self) {
+        let flight = self.in_flight.as_ref().and_then(|flight| flight.received.first());
+        let oldest = flight.map(|first| first.at_ms).or_else(|| self.open.oldest_at_ms());
+        self.shared.set_oldest(oldest.or(self.running_at_ms));
     }
 
     /// Puts everything that is not committed back into the log, on disk.

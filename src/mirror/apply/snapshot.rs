@@ -10,7 +10,11 @@ use crate::store::{BulkLoader, BulkOutcome, Merge, Position};
 /// attaches anew.
 pub(super) async fn load(applier: &mut Applier, snapshot: Snapshot) -> Result<(), ApplyError> {
     let shared = std::sync::Arc::clone(&applier.shared);
-    let result = take_over(applier, snapshot).await;
+    let shutdown = applier.shutdown.clone();
+    let result = tokio::select! {
+        result = take_over(applier, snapshot) => result,
+        () = shutdown.cancelled() => Err(ApplyError::SnapshotCut),
+    };
     shared.set_syncing(false);
     if result.is_err() {
         // What follows the snapshot in the log hangs in the air.
@@ -50,7 +54,7 @@ async fn take_over(applier: &mut Applier, snapshot: Snapshot) -> Result<(), Appl
     applier.rereads.restart(Vec::new());
     applier.shared.set_stored(Some(position.clone()));
     applier.position = Some(position);
-    applier.applied(offset, None);
+    applier.applied(offset);
     if lineage == Lineage::Foreign {
         applier.catch_redis_up().await?;
     }

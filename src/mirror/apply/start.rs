@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Applier, ApplyError, Batch, Session};
 use crate::mirror::Shared;
 use crate::mirror::apply::reread::Rereads;
@@ -12,7 +14,11 @@ use crate::upstream::{Backoff, SidePool};
 
 impl Applier {
     /// Connects to PostgreSQL for the first time, for as long as it takes.
-    pub async fn start(shared: Arc<Shared>, side: SidePool) -> Applier {
+    pub async fn start(
+        shared: Arc<Shared>,
+        side: SidePool,
+        shutdown: CancellationToken,
+    ) -> Applier {
         let mut backoff = Backoff::default();
         let (store, position) = loop {
             match open(&shared).await {
@@ -28,6 +34,7 @@ impl Applier {
         let mut applier = Applier {
             keyspace: Applier::fresh_keyspace(1, false),
             shared,
+            shutdown,
             store,
             side,
             session,
@@ -38,6 +45,7 @@ impl Applier {
             position_written: Instant::now(),
             taken: Default::default(),
             partial: Batch::default(),
+            running_at_ms: None,
             open: Batch::default(),
             in_flight: None,
             committed_seq: 0,
@@ -91,25 +99,24 @@ impl Applier {
         position: Option<Position>,
         continues: bool,
     ) -> Result<(), ApplyError> {
-        let next_id = self.store.max_key_id().await? + 1;
-        let empty = next_id == 1;
-        self.keyspace = Applier::fresh_keyspace(next_id, empty);
-        self.committed_seq = 0;
+        // What the log holds from here on follows this position, whatever becomes of the rest.
         let db = position.as_ref().map_or(0, |position| position.db);
         self.session = Session::new(db, self.shared.gate.channel());
-        let rereads = self.store.rereads().await?;
-        self.rereads.restart(rereads);
         self.reached = position.as_ref().map_or(0, |position| position.offset);
         self.lineage = position.as_ref().map_or("", |position| &position.replid).into();
         self.shared.status.mirror.applied.store(self.reached, Ordering::Relaxed);
         self.shared.set_stored(position.clone());
+        self.position = position.clone();
         if !continues {
-            self.shared
-                .log
-                .restart(position.as_ref().map(|p| (p.replid.as_str().into(), p.offset)))?;
+            self.shared.log.restart(position.map(|p| (p.replid.as_str().into(), p.offset)))?;
             self.shared.relink.notify_one();
         }
-        self.position = position;
+        let next_id = self.store.max_key_id().await? + 1;
+        let empty = next_id == 1;
+        self.keyspace = Applier::fresh_keyspace(next_id, empty);
+        self.committed_seq = 0;
+        let rereads = self.store.rereads().await?;
+        self.rereads.restart(rereads);
         self.shared.postgres_back();
         self.shared.log.outage_over();
         match self.catch_redis_up().await {

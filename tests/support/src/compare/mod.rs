@@ -117,13 +117,17 @@ impl Sides {
         Ok(Differences { faults, ..Differences::between(&redis, &postgres) })
     }
 
-    /// Waits for the mirror and compares. Keys may expire between the two readings, so a difference counts
-    /// only when it is still there on the third look. Returns the number of keys.
+    /// Waits for the mirror and compares. Keys may expire between the two readings, so a key counts as
+    /// different only when it is on three looks. Returns the number of keys.
     pub fn equal(&self, limit: Duration) -> Result<usize, NotEqual> {
         let mut looks = 0;
+        let mut before: Option<Differences> = None;
         loop {
             self.settle(limit).map_err(NotEqual::Unreadable)?;
-            let differences = self.differences().map_err(NotEqual::Unreadable)?;
+            let mut differences = self.differences().map_err(NotEqual::Unreadable)?;
+            if let Some(before) = &before {
+                differences.found.retain(|(name, _)| before.found.iter().any(|(n, _)| n == name));
+            }
             looks += 1;
             if differences.is_empty() {
                 return Ok(differences.keys);
@@ -131,6 +135,7 @@ impl Sides {
             if looks == 3 {
                 return Err(NotEqual::Different(differences));
             }
+            before = Some(differences);
             std::thread::sleep(Duration::from_millis(300));
         }
     }
