@@ -14,6 +14,8 @@ pub(super) struct Pin {
     pub redirect: Option<(i64, u64)>,
     /// Some state that cannot be known (a module's command): stays as long as the client.
     pub sticky: bool,
+    /// A command that may wait was sent, and may not have been answered yet.
+    pub may_block: bool,
 }
 
 /// An open MULTI.
@@ -35,6 +37,7 @@ impl Pin {
             tracking: false,
             redirect: None,
             sticky: false,
+            may_block: false,
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Session {
     pub replies: ReplyMode,
     /// The connection that held the client's MULTI is gone: EXEC has to say so.
     pub broken_multi: bool,
+    /// The client sends nothing more; what it has sent is still answered, as Redis does.
+    ended: bool,
 }
 
 /// Where a command goes.
@@ -51,9 +53,11 @@ enum Route {
 }
 
 /// Most room made ahead for a bulk that has only been announced.
-const RESERVE: usize = 1024 * 1024;
+const RESERVE: usize = 32 * 1024;
 /// Requests are not read while Redis has this many bytes of the lane still to take.
 const LANE_BACKLOG: usize = 16 * 1024 * 1024;
+/// Most bytes of unread replies before authentication.
+const UNAUTHENTICATED_OUTPUT: usize = 64 * 1024;
 /// Buffers larger than this are given back when they are empty.
 const KEEP: usize = 64 * 1024;
 
@@ -80,6 +84,7 @@ impl Session {
             pin: None,
             replies: ReplyMode::On,
             broken_multi: false,
+            ended: false,
         }
     }
 
@@ -101,7 +106,9 @@ impl Session {
                 Stop::Slow(request) => self.slow(request).await.map(|()| self.process()),
                 Stop::Protocol(error) => {
                     if self.drained().await.is_ok() {
-                        self.answer_error(&format!("ERR {error}"));
+                        let mut reply = Vec::new();
+                        error.push_reply(&mut reply);
+                        self.answer_bytes(&reply);
                     }
                     Err(End::Finish)
                 }
@@ -115,6 +122,9 @@ impl Session {
 
     /// Reads requests, and sends them on their way until something needs a closer look.
     async fn read(&mut self) -> Result<Stop, End> {
+        if self.ended {
+            return Err(self.farewell());
+        }
         while self.lane.as_ref().is_some_and(|lane| lane.unsent() > LANE_BACKLOG) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -132,10 +142,8 @@ impl Session {
                 let mut scratch = worker.scratch.borrow_mut();
                 let read = match self.reader.poll_read(cx, &mut scratch) {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(0)) if self.pin.is_none() => {
-                        return Poll::Ready(Err(End::Finish));
-                    }
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(End::Closed)),
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.farewell())),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Closed)),
                     Poll::Ready(Ok(read)) => read,
                 };
                 let stop = if self.input.is_empty() {
@@ -214,19 +222,34 @@ impl Session {
             if self.outbox.outstanding() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            while self.input.len() < limit {
+            while self.input.len() < limit && !self.ended {
                 let mut scratch = worker.scratch.borrow_mut();
                 match self.reader.poll_read(cx, &mut scratch) {
                     Poll::Pending => break,
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(End::Closed)),
+                    Poll::Ready(Ok(0)) => self.ended = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Closed)),
                     Poll::Ready(Ok(read)) => self.input.extend_from_slice(&scratch[..read]),
                 }
             }
-            Poll::Pending
+            match self.ended && self.blocks() {
+                true => Poll::Ready(Err(End::Closed)),
+                false => Poll::Pending,
+            }
         })
         .await;
         self.outbox.set_awaited(false);
         result
+    }
+
+    /// True while a command of the client may be waiting in Redis for something to happen.
+    fn blocks(&self) -> bool {
+        self.outbox.outstanding() > 0 && self.pin.as_ref().is_some_and(|pin| pin.may_block)
+    }
+
+    /// How the session of a client that sends nothing more ends. Redis drops a blocked client at once:
+    /// it must not take an element with it.
+    fn farewell(&self) -> End {
+        if self.blocks() { End::Closed } else { End::Finish }
     }
 
     /// Waits until everything that was asked is answered and written.
@@ -443,6 +466,8 @@ impl Session {
         let takes = command.is_some_and(|command| command.takes(arguments.len()));
         let class = command.map_or(Class::Unknown, |command| command.class);
         let mut writes = command.is_none_or(|command| command.writes);
+        let waits = matches!(class, Class::Blocking | Class::BlockingOption) && pin.multi.is_none();
+        pin.may_block = waits || pin.may_block && outbox.outstanding() > 0;
         match (&mut pin.multi, class) {
             (Some(multi), Class::Exec) if takes => {
                 writes = multi.writes;
@@ -539,6 +564,13 @@ impl Session {
             ReplyMode::On => {
                 self.outbox.push(bytes);
                 self.outbox.flush();
+                if !self.trusted && self.outbox.pending_bytes() > UNAUTHENTICATED_OUTPUT {
+                    tracing::warn!(
+                        client = self.info.id,
+                        "client closed: it has not logged in and reads no replies"
+                    );
+                    self.outbox.kill();
+                }
             }
             ReplyMode::Off => {}
             ReplyMode::Skip => self.replies = ReplyMode::On,

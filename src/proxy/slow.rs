@@ -4,15 +4,33 @@ use super::pinned::Pin;
 use super::request::{End, Request};
 use super::session::Session;
 use crate::commands::{Class, lookup_sub};
-use crate::resp::{Reply, decode_reply, encode};
+use crate::resp::{Reply, elements, encode};
 use crate::upstream::{Captured, Conn, Lost};
 use std::rc::Rc;
 
 const NOAUTH: &str = "NOAUTH Authentication required.";
 
+/// Words that begin the lines of an HTTP request: Redis closes the connection without an answer.
+const HTTP: [&[u8]; 2] = [b"post", b"host:"];
+
+fn wrong_arity(name: &str) -> String {
+    format!("ERR wrong number of arguments for '{name}' command")
+}
+
+fn is_http(request: &Request) -> bool {
+    request.command.is_none() && HTTP.contains(&request.option(0).as_slice())
+}
+
 impl Session {
     pub async fn slow(&mut self, request: Request) -> Result<(), End> {
         self.drained().await?;
+        if is_http(&request) {
+            tracing::warn!(
+                client = %self.info.address,
+                "possible security attack: a client speaks HTTP, a browser may be misused to reach Redis; client closed"
+            );
+            return Err(End::Closed);
+        }
         let class = request.command.map_or(Class::Unknown, |command| command.class);
         let name = request.command.map_or("", |command| command.name);
         if !self.trusted {
@@ -20,7 +38,17 @@ impl Session {
             if matches!(name, "auth" | "hello" | "quit" | "reset") {
                 return self.own(&request).await;
             }
-            self.answer_error(NOAUTH);
+            // A command that is not in the table may be a module's: only Redis knows.
+            let wrong = request.command.filter(|command| !command.takes(request.words.len()));
+            let error = match wrong {
+                Some(command) => wrong_arity(command.name),
+                None => NOAUTH.to_owned(),
+            };
+            let bare = error.strip_prefix("ERR ").unwrap_or(&error);
+            self.answer_error(&match class {
+                Class::Exec => format!("EXECABORT Transaction discarded because of: {bare}"),
+                _ => error,
+            });
             return Ok(());
         }
         self.notice_lost_pin();
@@ -77,11 +105,11 @@ impl Session {
         let multi = pin.multi.take().unwrap_or_default();
         pin.watching = false;
         let Some(reply) = self.call(&conn, request, multi.writes).await? else { return Ok(()) };
-        if let Ok(Reply::Array(replies)) = decode_reply(&reply.frame) {
-            for (place, db) in multi.selects {
-                if matches!(replies.get(place), Some(Reply::Simple(_))) {
-                    self.set_db(db);
-                }
+        // Not decoded: the other replies may be of any size and depth.
+        let replies = elements(&reply.frame).unwrap_or_default();
+        for (place, db) in multi.selects {
+            if replies.get(place).is_some_and(|reply| reply.starts_with(b"+")) {
+                self.set_db(db);
             }
         }
         self.info.multi.store(-1, std::sync::atomic::Ordering::Relaxed);
@@ -174,7 +202,7 @@ impl Session {
             return self.pass(request).await;
         }
         if request.command.is_some_and(|command| !command.takes(request.words.len())) {
-            self.answer_error(&format!("ERR wrong number of arguments for '{name}' command"));
+            self.answer_error(&wrong_arity(name));
             return Ok(());
         }
         match name {

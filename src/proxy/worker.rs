@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::LocalOptions;
 use tokio_util::task::TaskTracker;
@@ -31,6 +32,7 @@ const SCRATCH: usize = 64 * 1024;
 /// Tasks run between two looks at the sockets: high, so that all clients that are ready share one
 /// write to Redis.
 const EVENT_INTERVAL: u32 = 512;
+const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How long clients may take to receive what is on its way when the process ends.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -99,6 +101,11 @@ async fn accept_unix(listener: Option<&UnixListener>) -> std::io::Result<Accepte
     }
 }
 
+/// As Redis's `tcp-keepalive 300`: a third of the time between probes, three of them.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3)
+}
+
 fn welcome(worker: &Rc<Worker>, sessions: &TaskTracker, accepted: Accepted, home: &Key) {
     let shared = &worker.shared;
     let status = &shared.status;
@@ -107,6 +114,10 @@ fn welcome(worker: &Rc<Worker>, sessions: &TaskTracker, accepted: Accepted, home
         Accepted::Tcp(stream) => {
             // Replies are written whole; waiting for more would only delay them.
             let _ = stream.set_nodelay(true);
+            // Without it, a client whose host has gone would keep its place for ever.
+            if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&keepalive()) {
+                tracing::debug!(%error, "no keepalive for a client");
+            }
             let text = |address: std::io::Result<std::net::SocketAddr>| {
                 address.map_or_else(|_| "?:0".into(), |address| address.to_string())
             };

@@ -29,8 +29,8 @@ enum State {
     Type,
     /// In a header line that ends with a length.
     Header,
-    /// In a line whose text does not matter.
-    Line,
+    /// In a line whose text does not matter; true behind a carriage return.
+    Line(bool),
     /// In the body of a bulk, with its line end: bytes left.
     Body(u64),
 }
@@ -61,7 +61,9 @@ impl ReplyScanner {
             match self.state {
                 State::Type => {
                     match data[at] {
-                        b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => self.state = State::Line,
+                        b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => {
+                            self.state = State::Line(false)
+                        }
                         b'$' | b'=' | b'!' | b'*' | b'~' | b'>' | b'%' | b'|' => {
                             self.state = State::Header;
                             self.header[0] = data[at];
@@ -71,12 +73,19 @@ impl ReplyScanner {
                     }
                     at += 1;
                 }
-                State::Line => match memchr::memchr(b'\n', &data[at..]) {
+                State::Line(behind_cr) => match memchr::memchr(b'\n', &data[at..]) {
                     Some(end) => {
+                        let cr = if end == 0 { behind_cr } else { data[at + end - 1] == b'\r' };
                         at += end + 1;
-                        self.value_done();
+                        match cr {
+                            true => self.value_done(),
+                            false => self.state = State::Line(false),
+                        }
                     }
-                    None => return Ok((data.len(), false)),
+                    None => {
+                        self.state = State::Line(data.last() == Some(&b'\r'));
+                        return Ok((data.len(), false));
+                    }
                 },
                 State::Header => {
                     let byte = data[at];
@@ -128,7 +137,8 @@ impl ReplyScanner {
         let length = number(text).ok_or(FrameError::Length)?;
         let kind = self.header[0];
         let count = u64::try_from(length).ok();
-        if count.is_none() && length != -1 {
+        // A verbatim string begins with its format and a colon.
+        if count.is_none() && length != -1 || kind == b'=' && length < 4 {
             return Err(FrameError::Length);
         }
         self.state = State::Type;
@@ -153,14 +163,32 @@ impl ReplyScanner {
     }
 }
 
-/// A decimal number with an optional minus sign, at most 18 digits.
+/// The elements of a whole array, each as it is; none when `frame` is no array.
+pub fn elements(frame: &[u8]) -> Option<Vec<&[u8]>> {
+    let end = memchr::memchr(b'\n', frame)?;
+    let count = number(frame[..end].strip_prefix(b"*")?.strip_suffix(b"\r")?)?;
+    let (mut scanner, mut rest) = (ReplyScanner::default(), &frame[end + 1..]);
+    let mut elements = Vec::new();
+    for _ in 0..count {
+        let (length, true) = scanner.feed(rest).ok()? else { return None };
+        let (element, behind) = rest.split_at(length);
+        elements.push(element);
+        rest = behind;
+    }
+    Some(elements)
+}
+
+/// A decimal number with an optional minus sign.
 pub(super) fn number(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix(b"-") {
         Some(digits) => (true, digits),
         None => (false, text),
     };
-    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
+    }
+    if digits.len() > 18 {
+        return std::str::from_utf8(text).ok()?.parse().ok();
     }
     let value = digits.iter().fold(0i64, |value, digit| value * 10 + i64::from(digit - b'0'));
     Some(if negative { -value } else { value })
@@ -205,8 +233,28 @@ mod tests {
     }
 
     #[test]
+    fn elements_are_cut_out_whole() {
+        let frame = b"*3\r\n+OK\r\n*2\r\n:1\r\n$2\r\nab\r\n$-1\r\n";
+        let wanted: [&[u8]; 3] = [b"+OK\r\n", b"*2\r\n:1\r\n$2\r\nab\r\n", b"$-1\r\n"];
+        assert_eq!(elements(frame).as_deref(), Some(&wanted[..]));
+        assert_eq!(elements(b"*-1\r\n"), Some(vec![]));
+        assert_eq!(elements(&frame[..20]), None);
+        assert_eq!(elements(b"+OK\r\n"), None);
+    }
+
+    #[test]
+    fn a_line_ends_only_with_both_bytes() {
+        assert_eq!(ReplyScanner::default().feed(b"+a\nb\r\n"), Ok((6, true)));
+        let mut scanner = ReplyScanner::default();
+        assert_eq!(scanner.feed(b"+a\r"), Ok((3, false)));
+        assert_eq!(scanner.feed(b"\n+b"), Ok((1, true)));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
-        for frame in [&b"hello\r\n"[..], b"$x\r\n", b"*-2\r\n", b"$99999999999999999999999\r\n"] {
+        for frame in
+            [&b"hello\r\n"[..], b"$x\r\n", b"*-2\r\n", b"$99999999999999999999999\r\n", b"=3\r\n"]
+        {
             assert!(ReplyScanner::default().feed(frame).is_err());
         }
     }

@@ -11,7 +11,7 @@ mod request;
 
 pub use bridge::{DecodeError, decode_reply};
 pub use encode::{command, encode, encode_error, push_bulk, push_command};
-pub use frames::{FrameError, ReplyScanner};
+pub use frames::{FrameError, ReplyScanner, elements};
 pub use inline::split_arguments;
 pub use reply::{Protocol, Reply};
-pub use request::{ProtocolError, RequestLimits, RequestScanner, Scan};
+pub use request::{ProtocolError, RequestLimits, RequestScanner, Scan, strict_number};

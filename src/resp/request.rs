@@ -1,4 +1,4 @@
-use super::split_arguments;
+use super::{encode_error, split_arguments};
 use crate::config::Limits;
 
 /// A request that Redis would refuse before looking at the command; it answers
@@ -23,6 +23,20 @@ pub enum ProtocolError {
     Length,
     #[error("Protocol error: unauthenticated bulk length")]
     UnauthenticatedLength,
+}
+
+impl ProtocolError {
+    /// Appends the reply that the client gets; an unexpected byte goes out as it came.
+    pub fn push_reply(self, out: &mut Vec<u8>) {
+        match self {
+            ProtocolError::Dollar(byte) if !byte.is_ascii() => {
+                out.extend_from_slice(b"-ERR Protocol error: expected '$', got '");
+                out.push(byte);
+                out.extend_from_slice(b"'\r\n");
+            }
+            other => encode_error(&format!("ERR {other}"), out),
+        }
+    }
 }
 
 /// The limits that a request is held to. Sizes in bytes, counts in arguments.
@@ -91,7 +105,10 @@ impl RequestScanner {
             let Some((line, end)) = header(buffer, 1) else {
                 return too_long(buffer.len(), limits, ProtocolError::BigCount);
             };
-            let count = strict_number(line).ok_or(ProtocolError::Count)?;
+            let Some(count) = strict_number(line) else {
+                return endless(line, buffer, limits, ProtocolError::BigCount)
+                    .unwrap_or(Err(ProtocolError::Count));
+            };
             if count <= 0 {
                 return Ok(Scan::Nothing(end));
             }
@@ -156,11 +173,17 @@ impl RequestScanner {
         let Some((line, end)) = header(rest, 1) else {
             return too_long(rest.len(), limits, ProtocolError::BigLength).map(|_| None);
         };
-        if rest[0] != b'$' {
-            return Err(ProtocolError::Dollar(rest[0]));
-        }
         let length = strict_number(line).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|&l| l <= limits.bulk).ok_or(ProtocolError::Length)?;
+        let length = length.filter(|&l| l <= limits.bulk && rest[0] == b'$');
+        let Some(length) = length else {
+            let error = match rest[0] {
+                b'$' => ProtocolError::Length,
+                other => ProtocolError::Dollar(other),
+            };
+            return endless(&rest[..end], rest, limits, ProtocolError::BigLength)
+                .unwrap_or(Err(error))
+                .map(|_| None);
+        };
         if length > limits.unauthenticated_bulk && !trusted {
             return Err(ProtocolError::UnauthenticatedLength);
         }
@@ -172,7 +195,9 @@ impl RequestScanner {
     }
 
     fn inline(&mut self, buffer: &[u8], limits: &RequestLimits) -> Result<Scan, ProtocolError> {
-        let Some(newline) = memchr::memchr(b'\n', buffer) else {
+        // A zero byte hides what comes behind it, here too.
+        let newline = memchr::memchr2(b'\n', 0, buffer).filter(|&at| buffer[at] == b'\n');
+        let Some(newline) = newline else {
             return too_long(buffer.len(), limits, ProtocolError::BigInline);
         };
         let line = &buffer[..newline];
@@ -197,6 +222,16 @@ fn header(bytes: &[u8], from: usize) -> Option<(&[u8], usize)> {
     (end + 2 <= bytes.len()).then(|| (bytes.get(from..end).unwrap_or_default(), end + 2))
 }
 
+/// Redis looks for the end of a header as in a C string: behind a zero byte there is none.
+fn endless(
+    header: &[u8],
+    buffer: &[u8],
+    limits: &RequestLimits,
+    error: ProtocolError,
+) -> Option<Result<Scan, ProtocolError>> {
+    header.contains(&0).then(|| too_long(buffer.len(), limits, error))
+}
+
 fn too_long(
     length: usize,
     limits: &RequestLimits,
@@ -206,7 +241,7 @@ fn too_long(
 }
 
 /// A decimal number as `string2ll` takes it: no plus sign, no leading zeros, no blanks.
-fn strict_number(text: &[u8]) -> Option<i64> {
+pub fn strict_number(text: &[u8]) -> Option<i64> {
     match text {
         [b'0'] => Some(0),
         [b'0', ..] | [b'-', b'0', ..] => None,

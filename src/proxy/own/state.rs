@@ -3,22 +3,26 @@ use std::sync::atomic::Ordering;
 
 use crate::proxy::request::{End, Request};
 use crate::proxy::session::{ReplyMode, Session};
-use crate::resp::{Protocol, Reply};
+use crate::resp::{Protocol, Reply, strict_number};
 use crate::upstream::{Key, Lost};
 
 /// Databases that Redis has unless configured otherwise; asked for only while it is away.
 const DEFAULT_DATABASES: u32 = 16;
+const MAX_DB: u32 = i32::MAX.unsigned_abs();
 
 impl Session {
     /// `SELECT db`.
     pub async fn select(&mut self, request: &Request) -> Result<(), End> {
-        let text = std::str::from_utf8(&request.words[1]).unwrap_or_default();
-        let Ok(number) = text.parse::<i32>() else {
-            self.answer_error("ERR value is not an integer or out of range");
-            return Ok(());
+        let number = strict_number(&request.words[1]);
+        let wrong = match number.map(i32::try_from) {
+            None => "ERR value is not an integer or out of range",
+            Some(Err(_)) => {
+                "ERR value is out of range, value must between -2147483648 and 2147483647"
+            }
+            Some(Ok(_)) => "ERR DB index is out of range",
         };
-        let Ok(db) = u32::try_from(number) else {
-            self.answer_error("ERR DB index is out of range");
+        let Some(db) = number.and_then(|n| u32::try_from(n).ok()).filter(|&n| n <= MAX_DB) else {
+            self.answer_error(wrong);
             return Ok(());
         };
         match self.change(|key| key.db = db).await {

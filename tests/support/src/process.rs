@@ -120,9 +120,18 @@ impl Process {
 
     /// Resident memory in bytes; 0 when the process has ended.
     pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory in bytes that was ever resident; 0 when the process has ended.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse().ok());
         kib.unwrap_or(0u64) * 1024
     }
