@@ -62,7 +62,8 @@ impl Server {
         let gate = CommitGate::new(&instance());
         let status = Arc::new(Status::new(config.strategy.mode, config.strategy.ack));
         let count = match config.listen.workers {
-            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            // Redis and its client need the other half.
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get() / 2).max(1),
             count => count,
         };
         let listeners = Listeners::bind(&config.listen, count)?;

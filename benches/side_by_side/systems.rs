@@ -122,6 +122,7 @@ impl System {
 /// The release build under test.
 pub fn binary() -> support::TandemOptions {
     let options = Tandem::new(Path::new(env!("CARGO_BIN_EXE_tandem"))).set("log", "level", "warn");
+    let options = options.set("listen", "workers", 0);
     // A warning is seen in the numbers; it must not cost the run.
     options.allow("")
 }

@@ -29,7 +29,7 @@ pub struct Listen {
     pub max_clients: usize,
     /// Password asked of clients; empty: the password in `redis.url` is asked of them.
     pub password: String,
-    /// Worker threads; 0: one per core.
+    /// Worker threads; 0: one per two cores.
     pub workers: usize,
 }
 

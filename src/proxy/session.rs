@@ -146,6 +146,7 @@ impl Session {
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Closed)),
                     Poll::Ready(Ok(read)) => read,
                 };
+                worker.pace.read();
                 let stop = if self.input.is_empty() {
                     let (used, stop) = self.forward(&scratch[..read]);
                     let rest = &scratch[used..read];

@@ -17,12 +17,13 @@ use super::registry::Arrival;
 use super::session::Session;
 use super::{Listeners, Shared};
 use crate::resp::Protocol;
-use crate::upstream::{ClientWriter, Context, Key, Outbox, Pool};
+use crate::upstream::{ClientWriter, Context, Key, Outbox, Pace, Pool};
 
 /// What the sessions of one worker share.
 pub(super) struct Worker {
     pub shared: Arc<Shared>,
     pub pool: Rc<Pool>,
+    pub pace: Arc<Pace>,
     /// Requests are read into here, and copied only when they are not whole.
     pub scratch: RefCell<Vec<u8>>,
 }
@@ -38,19 +39,23 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs one worker on the calling thread until the shutdown is complete.
 pub fn run_worker(shared: Arc<Shared>, listeners: Listeners) -> std::io::Result<()> {
+    let pace = Arc::new(Pace::default());
+    let awake = Arc::clone(&pace);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)
+        .on_thread_unpark(move || awake.awake())
         .build_local(LocalOptions::default())?;
-    runtime.block_on(serve(shared, listeners))
+    runtime.block_on(serve(shared, listeners, pace))
 }
 
-async fn serve(shared: Arc<Shared>, listeners: Listeners) -> std::io::Result<()> {
+async fn serve(shared: Arc<Shared>, listeners: Listeners, pace: Arc<Pace>) -> std::io::Result<()> {
     let context = Rc::new(Context::new(
         Arc::clone(&shared.connector),
         Arc::clone(&shared.gate),
         Arc::clone(&shared.status),
         Arc::clone(&shared.facts),
+        Arc::clone(&pace),
     ));
     let home = Key {
         db: shared.connector.url().db,
@@ -63,6 +68,7 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners) -> std::io::Result<()>
     let worker = Rc::new(Worker {
         shared: Arc::clone(&shared),
         pool,
+        pace,
         scratch: RefCell::new(vec![0; SCRATCH]),
     });
     let sessions = TaskTracker::new();

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use super::barrier::Barriers;
 use super::{
-    Backoff, Conn, Connector, Credentials, Lost, OpenError, ServerFacts, driver, handshake,
+    Backoff, Conn, Connector, Credentials, Lost, OpenError, Pace, ServerFacts, driver, handshake,
 };
 use crate::resp::Protocol;
 use crate::strategy::{CommitGate, Status};
@@ -29,6 +29,7 @@ pub struct Context {
     pub status: Arc<Status>,
     /// What the server last said of itself; shared by all workers.
     pub facts: Arc<RwLock<ServerFacts>>,
+    pub pace: Arc<Pace>,
     pub(super) read_buffer: RefCell<Vec<u8>>,
 }
 
@@ -56,9 +57,10 @@ impl Context {
         gate: Arc<CommitGate>,
         status: Arc<Status>,
         facts: Arc<RwLock<ServerFacts>>,
+        pace: Arc<Pace>,
     ) -> Context {
         let read_buffer = RefCell::new(vec![0; READ_BUFFER]);
-        Context { connector, gate, status, facts, read_buffer }
+        Context { connector, gate, status, facts, pace, read_buffer }
     }
 
     pub(super) fn learn(&self, facts: &ServerFacts) {

@@ -83,7 +83,9 @@ impl TandemOptions {
         let defaults = TandemOptions::new(program)
             .set("listen", "address", format!("127.0.0.1:{}", port.number()))
             .set("admin", "address", format!("127.0.0.1:{}", admin.number()))
-            .set("mirror", "spool_dir", spool);
+            .set("mirror", "spool_dir", spool)
+            // More than one, so that clients on different workers meet.
+            .set("listen", "workers", 2);
         let mut config = defaults.config;
         for (section, value) in wanted {
             match (config.get_mut(&section), value) {
