@@ -291,6 +291,10 @@ impl Log {
 
 impl Inner {
     fn push_memory(&mut self, replid: &Arc<str>, commands: Vec<Received>) {
+        if commands.is_empty() {
+            // The end of the spool, which belongs to no lineage.
+            return;
+        }
         if self.handed.as_deref() != Some(&**replid) {
             self.memory.push_back(Entry::Lineage(Arc::clone(replid)));
             self.handed = Some(Arc::clone(replid));
@@ -332,7 +336,11 @@ mod tests {
         log.take(count, usize::MAX, &mut entries).expect("take");
         let commands = entries.into_iter().filter_map(|entry| match entry {
             Entry::Command(command) => Some(command),
-            _ => None,
+            Entry::Lineage(replid) => {
+                assert_eq!(&*replid, ID, "what was pushed belongs to one lineage");
+                None
+            }
+            Entry::Snapshot(_) => panic!("no snapshot was pushed"),
         });
         commands.collect()
     }

@@ -301,3 +301,37 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::{Barrier, CommitGate};
+    use crate::upstream::Source;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// The barrier of a write is committed between two pieces of the reply behind it.
+    #[tokio::test(flavor = "local")]
+    async fn a_long_reply_goes_on_when_what_it_waited_behind_is_released() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut client = TcpStream::connect(address).await.expect("connected");
+        let (_, writer) = listener.accept().await.expect("accepted").0.into_split();
+        let gate = CommitGate::new("test");
+        gate.close();
+        let (source, outbox) = (Source::new(&gate), Outbox::new(ClientWriter::Tcp(writer), 1000));
+        let ticket = source.ticket().expect("the gate is closed");
+        source.issue(&mut Vec::new());
+        outbox.deliver(Some((Rc::clone(&source), ticket)), b"+OK\r\n", 1, false);
+        outbox.deliver(None, b"$6\r\nabc", 0, true);
+        assert_eq!(outbox.pending_bytes(), 12);
+        gate.commit(&[Barrier { source: 1, number: 1 }]);
+        let mut read = [0; 20];
+        client.read_exact(&mut read[..12]).await.expect("released");
+        outbox.deliver(None, b"def\r\n", 1, false);
+        outbox.flush();
+        client.read_exact(&mut read[12..17]).await.expect("the rest");
+        assert_eq!(&read[..17], b"+OK\r\n$6\r\nabcdef\r\n");
+        assert!(outbox.is_empty());
+    }
+}
