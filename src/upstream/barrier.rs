@@ -70,6 +70,10 @@ impl Source {
         ticket
     }
 
+    pub(super) fn is_due(&self) -> bool {
+        self.due.get()
+    }
+
     /// Appends the barrier that follows the writes in `out`, if one is due.
     pub(super) fn issue(&self, out: &mut Vec<u8>) -> bool {
         let due = self.due.take();

@@ -340,6 +340,14 @@ impl Conn {
         self.hold(wait)
     }
 
+    /// Somebody waits for a barrier that has not been sent.
+    pub(super) fn barrier_due(&self) -> bool {
+        match &self.barriers {
+            Barriers::Behind(source) => source.get().is_some_and(|source| source.is_due()),
+            Barriers::Afterwards(_) => false,
+        }
+    }
+
     pub(super) fn issue_barrier(&self) {
         let Barriers::Behind(source) = &self.barriers else { return };
         let Some(source) = source.get() else { return };

@@ -45,6 +45,8 @@ struct Turn {
     stream: Stream,
     /// Bytes of the connection's buffer that are written already.
     sent: usize,
+    /// Written bytes may still be in a buffer of TLS.
+    flushing: bool,
     /// Set while something is put off until the sockets have been looked at once more.
     later: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// When the last write ended whose answer is looked for without sleeping.
@@ -61,7 +63,7 @@ const REST: u32 = 200;
 
 impl Turn {
     fn new(stream: Stream) -> Turn {
-        Turn { stream, sent: 0, later: None, asked: None, rest: 0 }
+        Turn { stream, sent: 0, flushing: false, later: None, asked: None, rest: 0 }
     }
 
     /// A write of everything that clients have handed in, and reads of what has come.
@@ -72,7 +74,8 @@ impl Turn {
             if conn.is_shut() {
                 return Poll::Ready(Ok(()));
             }
-            if conn.unsent() > 0 && !(put_off && self.put_off(cx)) {
+            let due = conn.unsent() > 0 || conn.barrier_due() || self.flushing;
+            if due && !(put_off && self.put_off(cx)) {
                 if let Poll::Ready(Err(error)) = self.write(conn, cx) {
                     return Poll::Ready(Err(error));
                 }
@@ -136,10 +139,13 @@ impl Turn {
         let mut out = conn.out.borrow_mut();
         while self.sent < out.len() {
             self.sent += ready!(Pin::new(&mut self.stream).poll_write(cx, &out[self.sent..]))?;
+            self.flushing = true;
         }
         self.sent = 0;
         out.clear();
         out.shrink_to(KEEP);
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.flushing = false;
+        Poll::Ready(Ok(()))
     }
 }
