@@ -61,7 +61,7 @@ need() {
 need_servers() {
     have cargo || die "Rust is missing: see https://rustup.rs"
     need redis-server redis-server redis-cli redis-tools postgres postgresql \
-        cc gcc setpriv util-linux
+        cc gcc setpriv util-linux openssl openssl
     [ -e /usr/include/stdio.h ] || apt_install libc6-dev
 }
 

@@ -4,10 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use crate::config::Verify;
 
 /// The TLS keys of a section of `proxy.toml`; empty paths for what is not set.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +24,7 @@ pub struct TlsFiles<'a> {
     pub ca: &'a Path,
     pub cert: &'a Path,
     pub key: &'a Path,
-    pub verify: bool,
+    pub verify: Verify,
 }
 
 /// Why TLS cannot be set up from the configuration.
@@ -31,10 +38,10 @@ pub fn client_config(files: &TlsFiles<'_>) -> Result<Arc<ClientConfig>, TlsError
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| TlsError(e.to_string()))?;
-    let builder = if files.verify {
-        builder.with_root_certificates(roots(files)?)
-    } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
+    let builder = match files.verify {
+        Verify::Full => builder.with_root_certificates(roots(files)?),
+        Verify::Authority => custom(builder, provider, Some(roots(files)?)),
+        Verify::Nothing => custom(builder, provider, None),
     };
     let config = if files.cert.as_os_str().is_empty() {
         builder.with_no_client_auth()
@@ -45,6 +52,18 @@ pub fn client_config(files: &TlsFiles<'_>) -> Result<Arc<ClientConfig>, TlsError
             .map_err(|e| bad_file(files, "tls_cert", files.cert, e))?
     };
     Ok(Arc::new(config))
+}
+
+type Unverified = ConfigBuilder<ClientConfig, WantsVerifier>;
+type Verified = ConfigBuilder<ClientConfig, WantsClientCert>;
+
+fn custom(
+    builder: Unverified,
+    provider: Arc<CryptoProvider>,
+    roots: Option<RootCertStore>,
+) -> Verified {
+    let verifier = AnyHost { provider, roots };
+    builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
 }
 
 fn roots(files: &TlsFiles<'_>) -> Result<RootCertStore, TlsError> {
@@ -88,19 +107,34 @@ fn bad_file(
     TlsError(format!("{}.{what} {}: {error}", files.section, path.display()))
 }
 
-/// `tls_verify = false`: encrypts, without knowing to whom.
+/// Does not ask whom the certificate was made for: any that one of `roots` has signed
+/// (`sslmode=verify-ca`), or without roots any at all (`tls_verify = false`).
 #[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
+struct AnyHost {
+    provider: Arc<CryptoProvider>,
+    roots: Option<RootCertStore>,
+}
 
-impl ServerCertVerifier for AcceptAny {
+impl ServerCertVerifier for AnyHost {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(roots) = &self.roots {
+            let certificate = ParsedCertificate::try_from(end_entity)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(
+                &certificate,
+                roots,
+                intermediates,
+                now,
+                algorithms,
+            )?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -110,7 +144,7 @@ impl ServerCertVerifier for AcceptAny {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let supported = &self.0.signature_verification_algorithms;
+        let supported = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, cert, dss, supported)
     }
 
@@ -120,11 +154,11 @@ impl ServerCertVerifier for AcceptAny {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let supported = &self.0.signature_verification_algorithms;
+        let supported = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, dss, supported)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -4,11 +4,13 @@
 //! documented in `proxy.toml` with its default and whether it can change at run time.
 
 mod env;
+mod postgres_url;
 mod redis_url;
 mod sections;
 
 use std::path::Path;
 
+pub use postgres_url::{PostgresAddress, PostgresTls, Verify};
 pub use redis_url::{RedisAddress, RedisUrl};
 pub use sections::{
     Ack, Admin, Config, Family, Limits, Listen, Log, LogFormat, Mirror, Mode, OnSpoolFull,
@@ -67,12 +69,7 @@ impl Config {
         if self.postgres.schema.is_empty() || self.postgres.schema.len() > 63 {
             return invalid("postgres.schema", "must be a name of 1 to 63 bytes");
         }
-        if let Err(e) = self.postgres.url.parse::<tokio_postgres::Config>() {
-            return invalid(
-                "postgres.url",
-                &format!("{e}; expected postgres://user@host:port/database"),
-            );
-        }
+        PostgresAddress::new(&self.postgres)?;
         if self.postgres.pool_max == 0 {
             return invalid("postgres.pool_max", "must be at least 1");
         }

@@ -72,7 +72,7 @@ pub struct Postgres {
     pub pool_idle_timeout_ms: u64,
     pub connect_timeout_ms: u64,
     pub query_timeout_ms: u64,
-    /// TLS towards PostgreSQL; also on when the URL says `sslmode=require`.
+    /// TLS with full verification; the URL's `sslmode` can ask for TLS too.
     pub tls: bool,
     pub tls_ca: PathBuf,
     pub tls_cert: PathBuf,

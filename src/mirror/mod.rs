@@ -23,6 +23,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::store::{Store, StoreError};
 use crate::strategy::{CommitGate, Status};
 use crate::upstream::{ConnectError, SideManager, SidePool};
 use shared::Shared;
@@ -34,6 +35,8 @@ pub enum MirrorError {
     Spool(#[from] spool::SpoolError),
     #[error(transparent)]
     Redis(#[from] ConnectError),
+    #[error(transparent)]
+    Postgres(#[from] StoreError),
 }
 
 /// A mirror that is ready to run.
@@ -50,6 +53,7 @@ impl Mirror {
         gate: Arc<CommitGate>,
         status: Arc<Status>,
     ) -> Result<Mirror, MirrorError> {
+        Store::check(&config.postgres)?;
         let spool = spool::Spool::open(&config.mirror.spool_dir, config.mirror.spool_max_bytes)?;
         let side = SideManager::new(&config.redis)?;
         if watch::waits_for_postgres(&config.strategy) {

@@ -8,7 +8,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::StoreError;
 use super::session::Session;
-use crate::config;
+use crate::config::{self, PostgresAddress};
 use crate::tls::{self, TlsFiles};
 
 /// Opens sessions as `[postgres]` says.
@@ -32,10 +32,8 @@ pub(super) enum Role {
 
 impl Connector {
     pub fn new(postgres: &config::Postgres) -> Result<Connector, StoreError> {
-        let invalid = |message: String| StoreError::Config { key: "postgres.url", message };
-        let mut config: Config = postgres.url.parse().map_err(|e: tokio_postgres::Error| {
-            invalid(format!("{e}; expected postgres://user@host:port/database"))
-        })?;
+        let PostgresAddress { server: mut config, tls } = PostgresAddress::new(postgres)
+            .map_err(|error| StoreError::Config(error.to_string()))?;
         let connect_timeout = Duration::from_millis(postgres.connect_timeout_ms.max(1));
         config
             .application_name("tandem")
@@ -43,23 +41,27 @@ impl Connector {
             .keepalives_idle(Duration::from_secs(10))
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3);
-        // Without a word about it in the URL, tokio-postgres would prefer TLS and fall back.
-        let required = postgres.tls || config.get_ssl_mode() == SslMode::Require;
-        let tls = if required {
-            config.ssl_mode(SslMode::Require);
-            let files = TlsFiles {
-                section: "postgres",
-                ca: &postgres.tls_ca,
-                cert: &postgres.tls_cert,
-                key: &postgres.tls_key,
-                verify: postgres.tls_verify,
-            };
-            let client = tls::client_config(&files)
-                .map_err(|e| StoreError::Config { key: "postgres.tls", message: e.to_string() })?;
-            Some(MakeRustlsConnect::new((*client).clone()))
-        } else {
-            config.ssl_mode(SslMode::Disable);
-            None
+        let tls = match &tls {
+            Some(tls) => {
+                config.ssl_mode(match tls.required {
+                    true => SslMode::Require,
+                    false => SslMode::Prefer,
+                });
+                let files = TlsFiles {
+                    section: "postgres",
+                    ca: &tls.ca,
+                    cert: &tls.cert,
+                    key: &tls.key,
+                    verify: tls.verify,
+                };
+                let client = tls::client_config(&files)
+                    .map_err(|error| StoreError::Config(error.to_string()))?;
+                Some(MakeRustlsConnect::new((*client).clone()))
+            }
+            None => {
+                config.ssl_mode(SslMode::Disable);
+                None
+            }
         };
         Ok(Connector {
             config,

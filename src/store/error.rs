@@ -5,8 +5,9 @@ use tokio_postgres::error::SqlState;
 /// What went wrong with PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("{key}: {message}")]
-    Config { key: &'static str, message: String },
+    /// The configuration does not allow to connect; the text names the key.
+    #[error("{0}")]
+    Config(String),
     /// No connection, or it broke.
     #[error("PostgreSQL: {message}")]
     Connection {

@@ -41,6 +41,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Looks at the configuration only, certificate files included.
+    pub fn check(postgres: &config::Postgres) -> Result<(), StoreError> {
+        Connector::new(postgres).map(drop)
+    }
+
     /// Connects; the schema may still be missing.
     pub async fn connect(postgres: &config::Postgres) -> Result<Store, StoreError> {
         let connector = Connector::new(postgres)?;

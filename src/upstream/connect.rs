@@ -6,7 +6,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::Stream;
-use crate::config::{self, ConfigError, RedisAddress, RedisUrl};
+use crate::config::{self, ConfigError, RedisAddress, RedisUrl, Verify};
 use crate::tls::{self, TlsError, TlsFiles};
 
 /// Why Redis could not be reached.
@@ -48,7 +48,7 @@ impl Connector {
                     ca: &redis.tls_ca,
                     cert: &redis.tls_cert,
                     key: &redis.tls_key,
-                    verify: redis.tls_verify,
+                    verify: if redis.tls_verify { Verify::Full } else { Verify::Nothing },
                 };
                 Some(TlsConnector::from(tls::client_config(&files)?))
             }

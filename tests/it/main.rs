@@ -18,3 +18,4 @@ mod rdb_values;
 mod replica;
 mod scanner;
 mod store;
+mod tls;

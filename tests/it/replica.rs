@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::{Client, Port, Redis, Value, seed, wait_for};
+use support::{Certificates, Client, Port, Redis, Value, seed, wait_for};
 use tandem::config;
 use tandem::mirror::replica::{Event, Replica, ReplicaError, Resume};
 use tandem::rdb::Item;
@@ -276,31 +276,10 @@ async fn a_consumer_that_is_busy_for_long_keeps_its_link() {
     assert!(end <= master_offset(&mut client));
 }
 
-/// Makes a certificate authority and a certificate for 127.0.0.1 in `dir`.
-fn certificates(dir: &std::path::Path) {
-    let openssl = |words: &str| {
-        let mut run = std::process::Command::new("openssl");
-        let output = run
-            .args(words.split(' '))
-            .current_dir(dir)
-            .output()
-            .expect("openssl: apt install openssl");
-        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=authority"));
-    openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=redis"));
-    std::fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1\n").expect("written");
-    openssl(
-        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile names -days 2 -out server.crt",
-    );
-}
-
 #[tokio::test]
 async fn over_tls() {
-    let dir = tempfile::tempdir().expect("a directory");
-    certificates(dir.path());
-    let (file, port) = (|name: &str| dir.path().join(name), Port::take());
+    let certificates = Certificates::new("IP:127.0.0.1");
+    let (file, port) = (|name: &str| certificates.file(name), Port::take());
     let redis = Redis::options()
         .with("tls-port", &port.number().to_string())
         .with("tls-cert-file", &file("server.crt").display().to_string())

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "tests block their own thread only")]
 
+mod certificates;
 pub mod commands;
 pub mod compare;
 pub mod grammar;
@@ -27,6 +28,7 @@ mod scratch;
 pub mod suite;
 mod tandem;
 
+pub use certificates::Certificates;
 pub use ports::Port;
 pub use postgres::Postgres;
 pub use process::{Process, find_program};

@@ -132,7 +132,10 @@ impl Postgres {
 
     /// Runs SQL with `psql`; the rows come as lines, columns separated by `|`.
     pub fn sql(&self, text: &str) -> String {
-        run(Command::new(self.bin.join("psql"))
+        // The server's own where it has one: packages with the server alone do without.
+        let own = self.bin.join("psql");
+        let program = if own.is_file() { own } else { "psql".into() };
+        run(Command::new(program)
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", text])
             .arg(self.url()))
     }
@@ -158,7 +161,7 @@ fn bin_dir() -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root.
-fn server_user() -> Option<String> {
+pub(crate) fn server_user() -> Option<String> {
     if !getuid().is_root() {
         return None;
     }
