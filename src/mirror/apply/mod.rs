@@ -37,6 +37,9 @@ use crate::upstream::SidePool;
 /// How often a position is written when nothing but the position has changed.
 const IDLE_POSITION: Duration = Duration::from_secs(1);
 
+/// How long PostgreSQL may take for the last changes when the process ends.
+const DRAIN: Duration = Duration::from_secs(8);
+
 /// Unix time in ms.
 pub(super) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
@@ -80,8 +83,24 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// Applies the log until `shutdown`, then commits what has been received.
+    /// Applies the log until `shutdown`, then commits what has been received, for as long as
+    /// [`DRAIN`] allows.
     pub async fn run(&mut self) {
+        let shutdown = self.shutdown.clone();
+        let late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            () = self.apply() => {}
+            // As after a crash: what is in the spool and in PostgreSQL fits together.
+            () = late => tracing::warn!(
+                "PostgreSQL has not taken the last changes within {DRAIN:?}: they follow after the next start"
+            ),
+        }
+    }
+
+    async fn apply(&mut self) {
         let shutdown = self.shutdown.clone();
         while !shutdown.is_cancelled() {
             // A batch that has begun to run is run to its end: half of it is in the keyspace.

@@ -7,10 +7,27 @@ use crate::resp::{Reply, command};
 
 pub(super) const SYNTAX: &str = "ERR syntax error";
 
+/// For subcommands that the proxy answers itself: a call that changes nothing in Redis, and that Redis
+/// refuses to a user who may not have the subcommand.
+const PROBES: &[(&str, &str)] = &[
+    ("client|id", "CLIENT ID"),
+    ("client|getname", "CLIENT GETNAME"),
+    // The name that the connection has anyway.
+    ("client|setname", "CLIENT SETNAME tandem"),
+    ("client|info", "CLIENT INFO"),
+    ("client|list", "CLIENT LIST ID 0"),
+    ("client|reply", "CLIENT REPLY ON"),
+    ("client|no-evict", "CLIENT NO-EVICT OFF"),
+    ("client|kill", "CLIENT KILL ID 9223372036854775807"),
+];
+
 impl Session {
     /// `CLIENT …`; `name` is the full name in the command table, and the arity is right.
     pub async fn client(&mut self, name: &str, request: &Request) -> Result<(), End> {
         self.info.touch(crate::commands::lookup(name.as_bytes()).map_or("client", |c| c.name));
+        if !self.is_permitted(name, request).await? {
+            return Ok(());
+        }
         match name {
             "client|id" => self.answer(&Reply::Int(self.info.id as i64)),
             "client|getname" => {
@@ -45,6 +62,26 @@ impl Session {
             _ => return self.pass(request).await,
         }
         Ok(())
+    }
+
+    /// Whether the client's user may have the subcommand; if not, the client has Redis's answer. The
+    /// proxy's own user may.
+    async fn is_permitted(&mut self, name: &str, request: &Request) -> Result<bool, End> {
+        let probe = PROBES.iter().find(|(probed, _)| *probed == name);
+        let Some((_, probe)) = probe.filter(|_| self.key.credentials != self.home.credentials)
+        else {
+            return Ok(true);
+        };
+        let words: Vec<Vec<u8>> = probe.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        let frame = command(&words).to_vec();
+        let probe = Request { command: request.command, frame, words };
+        let Some(reply) = self.ask(&probe).await? else { return Ok(false) };
+        let refused = reply.frame.starts_with(b"-NOPERM");
+        if refused {
+            self.outbox.push_captured(&reply);
+            self.outbox.flush();
+        }
+        Ok(!refused)
     }
 
     /// This client's line, with what its own connection knows.
