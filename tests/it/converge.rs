@@ -1,6 +1,7 @@
 //! The mirror converges: stop the load, and both sides hold the same keys, types, values, order and expiry.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::compare::Sides;
@@ -35,8 +36,34 @@ impl Setup {
     fn random_load(&self, default_seed: u64, seconds: u64) {
         let time = std::env::var("TANDEM_TEST_CONVERGE_SECONDS").ok().and_then(|s| s.parse().ok());
         let time = Duration::from_secs(time.unwrap_or(seconds));
-        RandomLoad::new(self.tandem.port(), seed(default_seed), time).run();
+        let load = RandomLoad::new(self.tandem.port(), seed(default_seed), time);
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.keep_lag_bounded(&load.paused, &ended));
+            let _end = End(&ended);
+            load.run();
+        });
         self.sides().assert_equal();
+    }
+
+    /// Eight clients on a busy machine write more than PostgreSQL takes; without a pause now and then a
+    /// long run would only show what happens when the spool is full.
+    fn keep_lag_bounded(&self, paused: &AtomicBool, ended: &AtomicBool) {
+        const MOST: u64 = 64 << 20;
+        while !ended.load(Ordering::Relaxed) {
+            let lag = self.tandem.status().get("mirror_lag_bytes").and_then(|n| n.parse().ok());
+            paused.store(lag.unwrap_or(0) > MOST, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Set when it is dropped, also by a panic.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

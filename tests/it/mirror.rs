@@ -292,3 +292,31 @@ fn a_held_write_is_in_postgres_when_it_is_answered() {
         assert_eq!(seen, "1", "{key} was acknowledged");
     }
 }
+
+/// A key that is read again from Redis becomes known while commands on it go on.
+#[test]
+fn a_key_is_read_again_under_load() {
+    let mut trio = Trio::new("cache_first");
+    trio.options = trio.options.family("match = 'tmp:*'\nmirror = false");
+    let tandem = trio.tandem();
+    run(&mut tandem.client(), "SADD tmp:set a b\nSADD set c");
+    tandem.wait_streaming();
+    let union = ["SUNIONSTORE", "mixed", "tmp:set", "set"];
+    let (mut client, start) = (tandem.client(), std::time::Instant::now());
+    let known = "SELECT count(*) FROM tandem.keys WHERE key = 'mixed'";
+    let mut seen = false;
+    // What PostgreSQL cannot follow comes again with each command, and a hundred times in a batch.
+    while !seen && start.elapsed() < Duration::from_secs(10) {
+        for _ in 0..20 {
+            client.pipeline([union; 100]);
+        }
+        seen = trio.postgres.sql(known) == "1";
+    }
+    let rereads: u64 = info(&mut client, "mirror_rereads").parse().expect("a number");
+    let commands: u64 = info(&mut client, "commands_total").parse().expect("a number");
+    assert!(rereads > 0 && rereads < commands / 4, "{rereads} rereads for {commands} commands");
+    assert!(seen, "the key was never known while it was written");
+    let mut sides = trio.sides();
+    sides.unmirrored = vec!["tmp:*".into()];
+    sides.assert_equal();
+}

@@ -76,7 +76,8 @@ pub struct Keyspace {
     /// The databases swapped in `steps`: until these are taken, the store has the former numbers.
     swaps: Vec<(Db, Db)>,
     /// Where the values are now that were renamed or moved in `steps`, by the place in which the
-    /// store still has them.
+    /// store still has them: only those that are partly in memory, since no other is loaded again.
+    /// So no two of them have one place.
     moved: HashMap<(Db, Bytes), (Db, Bytes), ahash::RandomState>,
     /// Numbers the changes; `changes` is number `seq`.
     seq: u64,
@@ -282,9 +283,10 @@ impl Keyspace {
         self.drop_key(to.0, to.1);
         let Some(entry) = self.take_entry(from.0, from.1) else { return Ok(false) };
         let id = entry.id;
-        let stored = self.stored(from.0, from.1);
-        self.moved.retain(|_, place| (place.0, &place.1) != to);
-        self.moved.insert(stored, (to.0, to.1.clone()));
+        if !entry.value.is_complete() {
+            let stored = self.stored(from.0, from.1);
+            self.moved.insert(stored, (to.0, to.1.clone()));
+        }
         self.space(to.0).slots.insert(to.1.clone(), Slot::Present(entry));
         self.change(to.0, to.1, |_, _| ());
         if let Some(change) = self.changes.keys.get_mut(&id) {
@@ -455,6 +457,9 @@ impl Keyspace {
     /// Takes a key away, whatever it is.
     fn drop_key(&mut self, db: Db, key: &Bytes) {
         let Some(entry) = self.take_entry(db, key) else { return };
+        if !self.moved.is_empty() {
+            self.moved.retain(|_, place| (place.0, &place.1) != (db, key));
+        }
         self.mutations += 1;
         self.changes.keys.remove(&entry.id);
         if entry.born != self.seq {

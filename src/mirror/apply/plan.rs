@@ -10,8 +10,16 @@ use crate::strategy::Barrier;
 pub enum Work {
     /// Run command `index` of the batch in this database.
     Command { db: Db, index: usize },
-    /// Here is the place of the re-read with this number.
-    Reread(u64),
+    /// Here is the place of a re-read.
+    Reread(Mark),
+}
+
+/// The place of a re-read in the stream: its number, and which attempt it was. An attempt whose
+/// answer was lost has left a mark too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub number: u64,
+    pub attempt: u32,
 }
 
 /// Commands that are committed together; never a part of a source transaction.
@@ -108,22 +116,28 @@ impl Session {
             }
             Some(Control::Multi) => self.in_transaction = true,
             Some(Control::Exec) => self.in_transaction = false,
-            Some(Control::Publish) if arg(1) == self.channel.as_bytes() => match marker(arg(2)) {
-                Some(number) => batch.work.push(Work::Reread(number)),
-                None => batch.barriers.extend(Barrier::parse(arg(2))),
-            },
+            Some(Control::Publish) if arg(1) == self.channel.as_bytes() => {
+                match Mark::parse(arg(2)) {
+                    Some(mark) => batch.work.push(Work::Reread(mark)),
+                    None => batch.barriers.extend(Barrier::parse(arg(2))),
+                }
+            }
             Some(Control::Publish | Control::Nothing) => {}
         }
     }
 }
 
-/// The message that marks the place of a re-read in the stream.
-pub fn marker_message(number: u64) -> String {
-    format!("reread.{number}")
-}
+impl Mark {
+    /// The message that marks the place.
+    pub fn message(&self) -> String {
+        format!("reread.{}.{}", self.number, self.attempt)
+    }
 
-fn marker(message: &[u8]) -> Option<u64> {
-    std::str::from_utf8(message).ok()?.strip_prefix("reread.")?.parse().ok()
+    fn parse(message: &[u8]) -> Option<Mark> {
+        let rest = std::str::from_utf8(message).ok()?.strip_prefix("reread.")?;
+        let (number, attempt) = rest.split_once('.')?;
+        Some(Mark { number: number.parse().ok()?, attempt: attempt.parse().ok()? })
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +156,7 @@ mod tests {
             ("SET b 2", false),
             ("PUBLISH __tandem:a 7.9", false),
             ("EXEC", true),
-            ("PUBLISH __tandem:a reread.4", true),
+            ("PUBLISH __tandem:a reread.4.2", true),
             ("PUBLISH __tandem:other 1.1", true),
         ];
         for (n, (line, boundary)) in lines.into_iter().enumerate() {
@@ -150,8 +164,13 @@ mod tests {
             session.add(&mut batch, Received { args, end_offset: n as i64, at_ms: 0 });
             assert_eq!(session.at_boundary(), boundary, "{line}");
         }
-        let expected =
-            [Work::Command { db: 3, index: 1 }, Work::Command { db: 3, index: 3 }, Work::Reread(4)];
+        let mark = Mark { number: 4, attempt: 2 };
+        let expected = [
+            Work::Command { db: 3, index: 1 },
+            Work::Command { db: 3, index: 3 },
+            Work::Reread(mark),
+        ];
+        assert_eq!(Mark::parse(mark.message().as_bytes()), Some(mark));
         assert_eq!(batch.work, expected);
         assert_eq!(batch.barriers, [Barrier { source: 7, number: 9 }]);
         assert_eq!((batch.end_offset, batch.end_db), (7, 3));

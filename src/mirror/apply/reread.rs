@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use bb8_redis::redis::{self, Value};
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tokio::sync::oneshot;
 
-use super::plan::marker_message;
+use super::plan::Mark;
 use crate::engine::Db;
 use crate::rdb::{self, Object};
 use crate::upstream::{Backoff, SideError, SidePool};
+
+/// How long the applier waits for an answer whose mark it has seen.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A key and the database it is in.
 pub type KeyName = (Db, Bytes);
@@ -23,17 +26,23 @@ pub type KeyName = (Db, Bytes);
 /// What Redis had at the mark; `None`: no such key.
 pub type State = Option<(Object, Option<i64>)>;
 
+/// What was read, and in which attempt.
+enum Answer {
+    Awaited(oneshot::Receiver<(State, u32)>),
+    Here(State, u32),
+}
+
 /// Keys that are waiting for their mark.
 pub struct Rereads {
     side: SidePool,
     channel: Arc<str>,
     next: u64,
-    /// The mark that each key waits for; an older mark of the same key is void.
-    suspended: HashMap<(Db, Bytes), u64>,
-    pending: HashMap<u64, (Db, Bytes, oneshot::Receiver<State>)>,
+    suspended: HashSet<KeyName>,
+    /// By the number of the mark.
+    pending: HashMap<u64, (KeyName, Answer)>,
     /// Keys that began or ended to wait since the last commit, for PostgreSQL to remember.
-    added: Vec<(Db, Bytes)>,
-    done: Vec<(Db, Bytes)>,
+    added: Vec<KeyName>,
+    done: Vec<KeyName>,
 }
 
 impl Rereads {
@@ -44,7 +53,7 @@ impl Rereads {
             side,
             channel: channel.into(),
             next,
-            suspended: HashMap::new(),
+            suspended: HashSet::new(),
             pending: HashMap::new(),
             added: Vec::new(),
             done: Vec::new(),
@@ -57,62 +66,84 @@ impl Rereads {
     }
 
     pub fn is_suspended(&self, db: Db, key: &Bytes) -> bool {
-        !self.suspended.is_empty() && self.suspended.contains_key(&(db, key.clone()))
+        !self.suspended.is_empty() && self.suspended.contains(&(db, key.clone()))
     }
 
-    /// Starts to re-read a key. From here on its commands are passed over.
-    pub fn start(&mut self, db: Db, key: &Bytes) {
+    /// Starts to re-read a key. From here on its commands are passed over. A key that is waiting goes
+    /// on waiting for its mark: whatever comes before the mark is in what was read there. False then.
+    pub fn start(&mut self, db: Db, key: &Bytes) -> bool {
+        let name = (db, key.clone());
+        if !self.suspended.insert(name.clone()) {
+            return false;
+        }
         self.next += 1;
         let number = self.next;
-        self.done.retain(|done| done.0 != db || done.1 != *key);
-        self.added.push((db, key.clone()));
-        self.suspended.insert((db, key.clone()), number);
+        self.done.retain(|done| *done != name);
+        self.added.push(name.clone());
         let (sender, receiver) = oneshot::channel();
-        self.pending.insert(number, (db, key.clone(), receiver));
+        self.pending.insert(number, (name, Answer::Awaited(receiver)));
         let (side, channel, key) = (self.side.clone(), Arc::clone(&self.channel), key.clone());
         tokio::spawn(async move {
             let mut backoff = Backoff::default();
             let mut sender = Some(sender);
+            let mut mark = Mark { number, attempt: 0 };
             while sender.as_ref().is_some_and(|s| !s.is_closed()) {
-                match read(&side, db, &key, &channel, number).await {
-                    Ok(state) => sender.take().map(|s| s.send(state)),
+                mark.attempt += 1;
+                match read(&side, db, &key, &channel, mark).await {
+                    Ok(state) => {
+                        if let Some(sender) = sender.take() {
+                            // Nobody may wait for it any more.
+                            let _ = sender.send((state, mark.attempt));
+                        }
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "a key could not be re-read yet");
                         tokio::time::sleep(backoff.next_delay()).await;
-                        None
                     }
-                };
+                }
             }
         });
+        true
     }
 
-    /// Two databases change places: a key that waits in one of them is now unknown in both.
+    /// Two databases change places: what a waiting key had in one of them is unknown in the other.
     pub fn swap(&mut self, a: Db, b: Db) {
-        let moved: Vec<(Db, Bytes)> =
-            self.suspended.keys().filter(|(db, _)| *db == a || *db == b).cloned().collect();
+        let moved: Vec<KeyName> =
+            self.suspended.iter().filter(|(db, _)| *db == a || *db == b).cloned().collect();
         for (db, key) in moved {
             self.start(if db == a { b } else { a }, &key);
-            self.start(db, &key);
         }
     }
 
-    /// The mark came by: the key and its state there. `None`: the mark is void.
-    pub async fn arrived(&mut self, number: u64) -> Option<(Db, Bytes, State)> {
-        let (db, key, receiver) = self.pending.remove(&number)?;
-        let current = self.suspended.get(&(db, key.clone())) == Some(&number);
-        // The transaction has run, its answer is on the way; a lost connection starts it again.
-        let answer = tokio::time::timeout(Duration::from_secs(10), receiver).await;
-        if !current {
-            return None;
-        }
-        let Ok(Ok(state)) = answer else {
-            self.start(db, &key);
-            return None;
+    /// A mark came by: the key and its state there. `None`: it is not one of ours, it is that of an
+    /// attempt whose answer was lost, or the key has to be read once more.
+    pub async fn arrived(&mut self, mark: Mark) -> Option<(Db, Bytes, State)> {
+        let (name, answer) = self.pending.remove(&mark.number)?;
+        let answer = match answer {
+            Answer::Here(state, attempt) => Some((state, attempt)),
+            // The transaction has run, its answer is on the way; a lost connection starts it again.
+            Answer::Awaited(receiver) => {
+                let answer = tokio::time::timeout(ANSWER_TIMEOUT, receiver).await;
+                answer.ok().and_then(Result::ok)
+            }
         };
-        self.suspended.remove(&(db, key.clone()));
-        self.added.retain(|added| added.0 != db || added.1 != key);
-        self.done.push((db, key.clone()));
-        Some((db, key, state))
+        match answer {
+            Some((state, attempt)) if attempt == mark.attempt => {
+                self.suspended.remove(&name);
+                self.added.retain(|added| *added != name);
+                self.done.push(name.clone());
+                Some((name.0, name.1, state))
+            }
+            Some((state, attempt)) => {
+                self.pending.insert(mark.number, (name, Answer::Here(state, attempt)));
+                None
+            }
+            None => {
+                self.suspended.remove(&name);
+                self.start(name.0, &name.1);
+                None
+            }
+        }
     }
 
     /// Keys that began and keys that ended to wait since the last call.
@@ -148,7 +179,7 @@ async fn read(
     db: Db,
     key: &[u8],
     channel: &str,
-    number: u64,
+    mark: Mark,
 ) -> Result<State, SideError> {
     let mut connection = side.get().await?;
     // Redis 5 and 6 know no PEXPIRETIME; there the expiry is exact to a millisecond only.
@@ -161,7 +192,7 @@ async fn read(
     pipe.cmd("DUMP").arg(key);
     pipe.cmd(if absolute { "PEXPIRETIME" } else { "PTTL" }).arg(key);
     pipe.cmd("TIME");
-    pipe.cmd("PUBLISH").arg(channel).arg(marker_message(number)).ignore();
+    pipe.cmd("PUBLISH").arg(channel).arg(mark.message()).ignore();
     pipe.cmd("SELECT").arg(0).ignore();
     let answers: (Value, i64, (i64, i64)) = pipe.query_async(&mut *connection).await?;
     let (dump, expiry, (seconds, micros)) = answers;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::plan::{Batch, Work};
+use super::plan::{Batch, Mark, Work};
 use super::route::{KeyUse, Route, keys_of, route, swapped};
 use super::{Applier, ApplyError};
 use crate::engine::{self, Call, Db, Need, Stop};
@@ -27,7 +27,7 @@ impl Applier {
                 Work::Command { db, index } => {
                     self.run_command(db, &batch.received[index].args).await?;
                 }
-                Work::Reread(number) => self.take_reread(number).await?,
+                Work::Reread(mark) => self.take_reread(mark).await?,
             }
         }
         Ok(())
@@ -78,7 +78,7 @@ impl Applier {
             Route::Skip => Ok(()),
             Route::RunWith(args) => self.execute(db, &args).await,
             Route::Reread(keys) => {
-                keys.iter().for_each(|(db, key)| self.rereads.start(*db, key));
+                keys.iter().for_each(|(db, key)| self.reread(*db, key));
                 Ok(())
             }
         }
@@ -121,27 +121,39 @@ impl Applier {
         );
         for (db, key, _) in keys {
             if self.shared.families.mirrors(&key) {
-                mirror.rereads.fetch_add(1, Ordering::Relaxed);
-                self.rereads.start(db, &key);
+                self.reread(db, &key);
             }
         }
         Ok(())
     }
 
-    /// The place of a re-read has come by.
-    async fn take_reread(&mut self, number: u64) -> Result<(), ApplyError> {
-        let Some((db, key, state)) = self.rereads.arrived(number).await else { return Ok(()) };
-        let need = Need { db, key: key.clone(), part: engine::Part::Meta };
-        if let Some(need) = self.keyspace.lacks(&need) {
-            self.load(&[need]).await?;
+    fn reread(&mut self, db: Db, key: &Bytes) {
+        if self.rereads.start(db, key) {
+            self.shared.status.mirror.rereads.fetch_add(1, Ordering::Relaxed);
         }
-        let result = match state {
-            None => self.keyspace.remove(db, &key).map(|_| ()),
-            Some((object, expires_at_ms)) => {
-                self.keyspace.put(db, &key, engine::Value::from(object), expires_at_ms)
+    }
+
+    /// The place of a re-read has come by.
+    async fn take_reread(&mut self, mark: Mark) -> Result<(), ApplyError> {
+        let Some((db, key, state)) = self.rereads.arrived(mark).await else { return Ok(()) };
+        for _ in 0..MAX_LOADS {
+            let need = Need { db, key: key.clone(), part: engine::Part::Meta };
+            if let Some(need) = self.keyspace.lacks(&need) {
+                self.load(&[need]).await?;
             }
-        };
-        debug_assert!(result.is_ok(), "what the change needs was loaded");
+            let result = match &state {
+                None => self.keyspace.remove(db, &key).map(|_| ()),
+                Some((object, expires_at_ms)) => {
+                    let value = engine::Value::from(object.clone());
+                    self.keyspace.put(db, &key, value, *expires_at_ms)
+                }
+            };
+            if result.is_ok() {
+                return Ok(());
+            }
+        }
+        tracing::error!(db, key = %key.escape_ascii(), "a key that was read again cannot be taken over; it is read once more");
+        self.reread(db, &key);
         Ok(())
     }
 }

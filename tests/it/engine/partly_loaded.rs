@@ -1,6 +1,7 @@
 use std::time::Instant;
 
-use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use support::commands::{self, Commands};
 use tandem::engine::{Answer, Call, Expiry, Keyspace, Stop, execute};
 use tandem::resp::{Protocol, Reply};
@@ -25,20 +26,23 @@ impl Part {
 
     /// Runs a command, loading what it says that it needs.
     fn run(&mut self, call: &Call<'_>) -> Answer<Reply> {
-        let mut last = Vec::new();
+        self.try_run(call).unwrap_or_else(|| panic!("it never has enough: {call:?}"))
+    }
+
+    /// As [`Part::run`]; none when it asks for more and more.
+    fn try_run(&mut self, call: &Call<'_>) -> Option<Answer<Reply>> {
         for _ in 0..200 {
             let needs = match execute(&mut self.keyspace, call) {
                 Err(Stop::NotLoaded(needs)) => needs,
-                answer => return answer,
+                answer => return Some(answer),
             };
             assert!(!needs.is_empty(), "something is lacking, but what?");
             for need in &needs {
                 self.loads += 1;
                 self.store.load(need, &mut self.keyspace);
             }
-            last = needs;
         }
-        panic!("it never has enough: {call:?} lacks {last:?}");
+        None
     }
 
     /// Commits, and forgets what was not used lately.
@@ -103,4 +107,73 @@ fn replies_and_rows_are_those_of_a_keyspace_in_memory() {
 #[test]
 fn also_when_the_log_decides_on_expiry() {
     compare(Expiry::ByLog);
+}
+
+/// Values that go from name to name and from database to database within one batch, while the store
+/// has them where they were.
+#[test]
+fn values_are_found_wherever_they_have_gone() {
+    let first = seed();
+    for seed in first..first + 60 {
+        relocate(seed);
+    }
+}
+
+fn relocate(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut whole, mut whole_store) =
+        (Keyspace::new(1, true, Expiry::ByLog, 1), ModelStore::default());
+    let mut part = Part::new(Expiry::ByLog);
+    let mut history = Vec::new();
+    for step in 0..600 {
+        let mut key = || format!("key{}", rng.random_range(0..5));
+        let (a, b) = (key(), key());
+        let (db, other, n) =
+            (rng.random_range(0..3u32), rng.random_range(0..3), rng.random_range(0..30));
+        let line = match rng.random_range(0..100) {
+            0..18 => format!("RENAME {a} {b}"),
+            18..24 => format!("RENAMENX {a} {b}"),
+            24..32 => format!("MOVE {a} {other}"),
+            32..40 => format!("COPY {a} {b} DB {other} REPLACE"),
+            40..45 => format!("SWAPDB {db} {other}"),
+            45..48 => format!("DEL {a}"),
+            48..52 => format!("SET {a} {n}"),
+            52..58 => format!("HSET {a} {n} 1 {} 2", n + 1),
+            58..64 => format!("HINCRBY {a} {n} 1"),
+            64..70 => format!("RPUSH {a} {n} {n} {n} {n} {n} {n}"),
+            70..76 => format!("LINDEX {a} {n}"),
+            76..80 => format!("ZADD {a} {n} {n}"),
+            80..86 => format!("TYPE {a}"),
+            86..90 => format!("HGETALL {a}"),
+            90..94 => format!("APPEND {a} {n}"),
+            94..97 => format!("EXPIRE {a} 100"),
+            97..99 => format!("SORT {a} ALPHA STORE {b}"),
+            _ if n < 5 => "FLUSHALL".into(),
+            _ => "FLUSHDB".into(),
+        };
+        history.push(format!("db {db}: {line}"));
+        let trace = || history[history.len().saturating_sub(80)..].join("\n");
+        let args: Vec<Vec<u8>> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        let owned = to_bytes(&args);
+        let call = Call { db, protocol: Protocol::Resp2, args: &owned, from_log: false };
+        let expected = ordered(&args, seen(execute(&mut whole, &call), Protocol::Resp2));
+        let answer = match part.try_run(&call) {
+            Some(answer) => ordered(&args, seen(answer, Protocol::Resp2)),
+            None => {
+                panic!("seed {seed}, step {step}: it asks for more and more after\n{}", trace())
+            }
+        };
+        assert_eq!(answer, expected, "seed {seed}, step {step}, after\n{}", trace());
+        if rng.random_ratio(1, 40) {
+            part.commit(rng.random_range(0..2000));
+            whole_store.apply(whole.take_delta().0);
+            assert_eq!(
+                part.store.content(),
+                whole_store.content(),
+                "seed {seed}, step {step}, after\n{}",
+                trace()
+            );
+            history.push("commit".into());
+        }
+    }
 }

@@ -106,6 +106,14 @@ impl Sides {
                 }
             }
         }
+        // What the mirror could not follow it reads again.
+        let start = Instant::now();
+        while postgres_side::rereads(&self.postgres_url, &self.schema) != Some(0) {
+            if start.elapsed() > limit {
+                return Err(format!("PostgreSQL waits for keys that are read again for {limit:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Ok(())
     }
 

@@ -187,6 +187,12 @@ pub(super) fn string(url: &str, schema: &str, key: &str) -> Result<Option<Vec<u8
     Ok(row.map(|row| row.get(0)))
 }
 
+/// How many keys wait to be read again from Redis; none when PostgreSQL does not say.
+pub(super) fn rereads(url: &str, schema: &str) -> Option<i64> {
+    let row = connect(url, schema).ok()?.query_one("SELECT count(*) FROM rereads", &[]).ok()?;
+    Some(row.get(0))
+}
+
 fn connect(url: &str, schema: &str) -> Result<Client, Error> {
     let mut client = Client::connect(url, NoTls)?;
     client.batch_execute(&format!("SET search_path = \"{}\"", schema.replace('"', "\"\"")))?;

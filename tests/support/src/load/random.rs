@@ -1,4 +1,6 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -17,11 +19,20 @@ pub struct RandomLoad {
     pub time: Duration,
     /// Keys of each type.
     pub keys: u32,
+    /// While it is set, the clients wait.
+    pub paused: Arc<AtomicBool>,
 }
 
 impl RandomLoad {
     pub fn new(port: u16, seed: u64, time: Duration) -> RandomLoad {
-        RandomLoad { address: ([127, 0, 0, 1], port).into(), seed, clients: 8, time, keys: 25 }
+        RandomLoad {
+            address: ([127, 0, 0, 1], port).into(),
+            seed,
+            clients: 8,
+            time,
+            keys: 25,
+            paused: Arc::default(),
+        }
     }
 
     /// Runs the load to its end and returns the number of commands answered. Panics when a reply is missing,
@@ -48,6 +59,10 @@ impl RandomLoad {
         client.set_timeout(Duration::from_secs(60));
         let (start, mut commands, mut errors) = (Instant::now(), 0, 0);
         while start.elapsed() < self.time {
+            if self.paused.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
             let batch = batch(&mut rng, total, self.keys);
             let bytes: Vec<u8> = batch.iter().flat_map(encode).collect();
             client.send(&bytes).unwrap_or_else(|e| panic!("client {index}: send: {e}"));
