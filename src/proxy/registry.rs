@@ -31,6 +31,8 @@ pub struct ClientInfo {
     pub tracking: AtomicBool,
     /// The client's id in Redis while it has a connection of its own; 0 otherwise.
     pub redis_id: AtomicI64,
+    /// The same once that connection is kept, and hands on what Redis pushes unasked; 0 otherwise.
+    pub push_id: AtomicI64,
     pub no_evict: AtomicBool,
     killed: AtomicBool,
     wants_pin: AtomicBool,
@@ -47,7 +49,8 @@ impl ClientInfo {
         self.killed.load(Ordering::Acquire)
     }
 
-    /// Asks the session to take a connection of its own (the target of a tracking redirection).
+    /// Asks the session to keep a connection of its own for pushes (the target of a tracking
+    /// redirection).
     pub fn ask_pin(&self) {
         self.wants_pin.store(true, Ordering::Release);
         self.waker.wake();
@@ -182,6 +185,7 @@ impl Registry {
             monitor: AtomicBool::new(false),
             tracking: AtomicBool::new(false),
             redis_id: AtomicI64::new(0),
+            push_id: AtomicI64::new(0),
             no_evict: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             wants_pin: AtomicBool::new(false),

@@ -185,16 +185,27 @@ impl Session {
         if self.outbox.is_dead() || self.info.is_killed() {
             return Err(End::Closed);
         }
-        if self.info.take_pin_request() && self.outbox.outstanding() == 0 {
-            let outbox = Rc::clone(&self.outbox);
-            // Without Redis there is nothing to redirect to; the asker finds that out.
-            if let Ok(pin) = self.take_pin() {
-                pin.sticky = true;
-                // With RESP3 the invalidations come as pushes, without any subscription.
-                pin.conn.watch(&outbox);
-            }
+        if self.info.take_pin_request() {
+            self.keep_pin();
         }
         Ok(())
+    }
+
+    /// Keeps a connection that hands on what Redis pushes: with RESP3 the invalidations of a
+    /// redirection come without any subscription. The asker repeats itself until there is one.
+    fn keep_pin(&mut self) {
+        if self.pin.is_none() && self.outbox.outstanding() > 0 {
+            return;
+        }
+        let outbox = Rc::clone(&self.outbox);
+        // Without Redis there is nothing to redirect to; the asker finds that out.
+        let Ok(pin) = self.take_pin() else { return };
+        pin.sticky = true;
+        pin.conn.watch(&outbox);
+        if pin.conn.is_ready() {
+            let id = pin.conn.facts().id;
+            self.info.push_id.store(id, Ordering::Release);
+        }
     }
 
     /// Sends on what `input` holds.
@@ -541,6 +552,7 @@ impl Session {
     pub fn drop_pin(&mut self) {
         if let Some(pin) = self.pin.take() {
             self.info.redis_id.store(0, Ordering::Relaxed);
+            self.info.push_id.store(0, Ordering::Relaxed);
             self.info.multi.store(-1, Ordering::Relaxed);
             pin.conn.close();
         }
@@ -582,7 +594,11 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.outbox.kill();
-        self.drop_pin();
+        // What Redis keeps for the client goes with the connection; a clean one serves the next.
+        match self.outbox.outstanding() == 0 && self.pin.as_ref().is_some_and(|pin| !pin.holds()) {
+            true => self.give_back(),
+            false => self.drop_pin(),
+        }
     }
 }
 

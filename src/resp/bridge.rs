@@ -140,6 +140,18 @@ mod tests {
     }
 
     #[test]
+    fn sets_and_maps_keep_the_order_of_the_wire() {
+        let numbers: String = (0..100).map(|n| format!(":{}\r\n", n * 7919 % 100)).collect();
+        for (head, count) in [('~', 100), ('%', 50)] {
+            let frame = format!("{head}{count}\r\n{numbers}").into_bytes();
+            let reply = decode_reply(&frame).expect("valid");
+            let mut again = Vec::new();
+            crate::resp::encode(&reply, crate::resp::Protocol::Resp3, &mut again);
+            assert_eq!(again, frame);
+        }
+    }
+
+    #[test]
     fn nils_inside_resp2_arrays() {
         let reply = decode_reply(b"*2\r\n$-1\r\n:7\r\n").expect("valid");
         assert_eq!(reply, Reply::Array(vec![Reply::Nil, Reply::Int(7)]));

@@ -61,25 +61,22 @@ async fn greet(
     key: &Key,
     stream: &mut Stream,
 ) -> Result<ServerFacts, OpenError> {
-    let credentials = &key.credentials;
+    let url = connector.url();
+    let own = Credentials { user: url.user.clone(), password: url.password.clone().into_bytes() };
     let mut request = Vec::new();
-    if !credentials.password.is_empty() || !credentials.user.is_empty() {
-        let user = credentials.user.as_bytes();
-        let password = credentials.password.as_slice();
-        match user.is_empty() {
-            true => push_command(&[b"AUTH", password], &mut request),
-            false => push_command(&[b"AUTH", user, password], &mut request),
-        }
-    }
-    let auths = usize::from(!request.is_empty());
+    // The user may not be allowed to SELECT: that the client is in the database was decided before.
+    let becomes = key.db > 0 && *key.credentials != own;
+    let first = if becomes { &own } else { &*key.credentials };
+    let auths = push_auth(first, &mut request);
     let resp3 = key.protocol == Protocol::Resp3;
     let version: &[u8] = if resp3 { b"3" } else { b"2" };
     push_command(&[b"HELLO", version, b"SETNAME", CONNECTION_NAME.as_bytes()], &mut request);
+    let selects = usize::from(key.db > 0);
     if key.db > 0 {
         push_command(&[&b"SELECT"[..], key.db.to_string().as_bytes()], &mut request);
     }
-    let count = auths + 1 + usize::from(key.db > 0);
-    let replies = exchange(stream, &request, count).await;
+    let last = if becomes { push_auth(&key.credentials, &mut request) } else { 0 };
+    let replies = exchange(stream, &request, auths + 1 + selects + last).await;
     let replies = replies.map_err(|error| match error {
         Broken::Refused(reply) => OpenError::Refused { reply },
         Broken::Failed(reason) => OpenError::Failed { address: connector.address(), reason },
@@ -94,10 +91,23 @@ async fn greet(
         Reply::Error(text) => return Err(OpenError::Refused { reply: text.to_string() }),
         hello => facts(hello),
     };
-    match rest.get(1) {
-        Some(Reply::Error(text)) => Err(OpenError::Database { reply: text.to_string() }),
+    let (select, auth) = rest[1..].split_at(selects);
+    match (select.first(), auth.first()) {
+        (Some(Reply::Error(text)), _) => Err(OpenError::Database { reply: text.to_string() }),
+        (_, Some(Reply::Error(text))) => Err(OpenError::Refused { reply: text.to_string() }),
         _ => Ok(facts),
     }
+}
+
+/// Adds the `AUTH` that the credentials need; the number of commands.
+fn push_auth(credentials: &Credentials, request: &mut Vec<u8>) -> usize {
+    let (user, password) = (credentials.user.as_bytes(), credentials.password.as_slice());
+    match (user.is_empty(), password.is_empty()) {
+        (true, true) => return 0,
+        (true, false) => push_command(&[b"AUTH", password], request),
+        (false, _) => push_command(&[b"AUTH", user, password], request),
+    }
+    1
 }
 
 /// Why the greeting was not answered.

@@ -131,17 +131,23 @@ impl Pool {
         }
     }
 
-    /// A connection for one client alone. Give it back with [`Pool::release`] or close it.
+    /// A connection for one client alone. Give it back with [`Pool::release`] or close it. Another
+    /// is opened ahead: to wait for it would let the client's command be overtaken by what other
+    /// clients send later.
     pub fn pin(self: &Rc<Self>, key: &Key) -> Result<Rc<Conn>, Lost> {
         self.check()?;
-        if let Some(idle) = self.idle.borrow_mut().get_mut(key) {
-            while let Some(conn) = idle.pop() {
-                if conn.is_ready() {
-                    return Ok(conn);
-                }
-            }
+        let mut all_idle = self.idle.borrow_mut();
+        let idle = all_idle.entry_ref(key).or_default();
+        idle.retain(|conn| conn.usable());
+        let ready = idle.iter().rposition(|conn| conn.is_ready());
+        let conn = match ready {
+            Some(at) => idle.swap_remove(at),
+            None => idle.pop().unwrap_or_else(|| self.open(key.clone(), Use::Pin)),
+        };
+        if idle.is_empty() {
+            idle.push(self.open(key.clone(), Use::Pin));
         }
-        Ok(self.open(key.clone(), Use::Pin))
+        Ok(conn)
     }
 
     /// Takes back a connection that carries no state of its client.

@@ -198,6 +198,40 @@ fn invalidations_are_redirected_to_a_client_that_has_only_said_hello() {
 }
 
 #[test]
+fn a_connection_that_was_used_for_blocking_is_kept_as_the_target_of_a_redirection() {
+    let (_redis, tandem) = start();
+    let (mut reader, mut target) = (tandem.client(), tandem.client());
+    target.run("HELLO 3");
+    let Value::Int(id) = target.run("CLIENT ID") else { panic!("CLIENT ID is a number") };
+    assert_eq!(target.run("BLPOP nothing 0.01"), Value::Nil);
+    assert_eq!(reader.run(&format!("CLIENT TRACKING ON REDIRECT {id}")), Value::ok());
+    assert_eq!(target.run("PING"), Value::Simple("PONG".into()));
+    reader.run("GET k");
+    assert_eq!(tandem.client().run("SET k 1"), Value::ok());
+    let push = target.receive().expect("an invalidation");
+    assert_eq!(push, Value::Push(vec![Value::bulk("invalidate"), Value::bulks(["k"])]));
+}
+
+#[test]
+fn a_user_who_may_not_select_stays_in_the_database_that_was_chosen_before() {
+    let (redis, tandem) = start();
+    let acl = "ACL SETUSER bob on >secret ~* +get +set +blpop";
+    assert_eq!(redis.client().run(acl), Value::ok());
+    let mut client = tandem.client();
+    assert_eq!(client.run("SELECT 9"), Value::ok());
+    assert_eq!(client.run("AUTH bob secret"), Value::ok());
+    assert_eq!(client.run("SET k nine"), Value::ok());
+    let refused = error(client.run("SELECT 3"));
+    assert_eq!(refused, "NOPERM this user has no permissions to run the 'select' command");
+    assert_eq!(client.run("BLPOP nothing 0.01"), Value::Nil);
+    assert_eq!(client.run("GET k"), Value::bulk("nine"));
+    let mut direct = redis.client();
+    assert_eq!(direct.run("GET k"), Value::Nil);
+    assert_eq!(direct.run("SELECT 9"), Value::ok());
+    assert_eq!(direct.run("GET k"), Value::bulk("nine"));
+}
+
+#[test]
 fn a_confirmed_unsubscription_has_no_receivers() {
     let (_redis, tandem) = start();
     let mut publisher = tandem.client();

@@ -3,8 +3,8 @@ use std::sync::atomic::Ordering;
 
 use crate::proxy::request::{End, Request};
 use crate::proxy::session::{ReplyMode, Session};
-use crate::resp::{Protocol, Reply, strict_number};
-use crate::upstream::{Key, Lost};
+use crate::resp::{Protocol, Reply, command, strict_number};
+use crate::upstream::{Conn, Key, Lost};
 
 /// Databases that Redis has unless configured otherwise; asked for only while it is away.
 const DEFAULT_DATABASES: u32 = 16;
@@ -63,27 +63,41 @@ impl Session {
         let mut key = self.key.clone();
         with(&mut key);
         if let Some(pin) = self.pin.as_mut().filter(|pin| pin.holds()) {
-            let command = if key.db != self.key.db {
-                crate::resp::command(&[&b"SELECT"[..], key.db.to_string().as_bytes()])
+            let change = if key.db != self.key.db {
+                command(&[&b"SELECT"[..], key.db.to_string().as_bytes()])
             } else {
                 let version: &[u8] = if key.protocol == Protocol::Resp3 { b"3" } else { b"2" };
-                crate::resp::command(&[&b"HELLO"[..], version])
+                command(&[&b"HELLO"[..], version])
             };
             let conn = Rc::clone(&pin.conn);
             // The connection no longer is what its key says: it must not be shared afterwards.
             pin.sticky = true;
-            let reply = conn.call(&command, false).await?;
-            if let Some(text) = reply.frame.strip_prefix(b"-") {
-                return Err(Lost::Refused(String::from_utf8_lossy(text).trim_end().into()));
-            }
+            accepted(&conn, &change).await?;
         } else {
             self.give_back();
             if key.db != self.key.db {
+                if key.credentials != self.home.credentials {
+                    // Another user may not be allowed to SELECT at all.
+                    let conn = self.worker.pool.pin(&self.key)?;
+                    let db = key.db.to_string();
+                    let asked = accepted(&conn, &command(&["SELECT", &db])).await;
+                    conn.close();
+                    asked?;
+                }
                 // Whether there is such a database only Redis knows.
                 self.worker.pool.lane(&key)?.opened().await?;
             }
         }
         self.key = key;
         Ok(())
+    }
+}
+
+/// Sends `command` on `conn`; Redis's error becomes that of the client's command.
+async fn accepted(conn: &Rc<Conn>, command: &[u8]) -> Result<(), Lost> {
+    let reply = conn.call(command, false).await?;
+    match reply.frame.strip_prefix(b"-") {
+        Some(text) => Err(Lost::Refused(String::from_utf8_lossy(text).trim_end().into())),
+        None => Ok(()),
     }
 }

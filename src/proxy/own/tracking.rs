@@ -88,13 +88,16 @@ impl Session {
         }
         let Some(target) = self.worker.shared.registry.get(id) else { return NOBODY };
         let deadline = tokio::time::Instant::now() + TARGET_WAIT;
-        while target.redis_id.load(Ordering::Relaxed) == 0 {
+        loop {
+            match target.push_id.load(Ordering::Acquire) {
+                0 => {}
+                redis_id => return redis_id,
+            }
             if tokio::time::Instant::now() > deadline || target.is_killed() {
                 return NOBODY;
             }
             target.ask_pin();
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        target.redis_id.load(Ordering::Relaxed)
     }
 }
