@@ -278,8 +278,8 @@ impl Default for Mirror {
             spool_max_bytes: 4 << 30,
             on_spool_full: OnSpoolFull::Resync,
             cache_bytes: 64 << 20,
-            batch_commands: 10_000,
-            batch_bytes: 8 << 20,
+            batch_commands: 50_000,
+            batch_bytes: 16 << 20,
         }
     }
 }

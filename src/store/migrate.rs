@@ -12,6 +12,7 @@ use super::session::Session;
 const MIGRATIONS: &[(i32, &str)] = &[
     (1, include_str!("../../schema/0001_tables.sql")),
     (2, include_str!("../../schema/0002_views.sql")),
+    (3, include_str!("../../schema/0003_inline_index_form.sql")),
 ];
 
 /// Applies what is missing, in one transaction under an advisory lock: any number of proxies may start

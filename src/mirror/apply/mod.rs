@@ -36,6 +36,8 @@ use crate::upstream::SidePool;
 
 /// How often a position is written when nothing but the position has changed.
 const IDLE_POSITION: Duration = Duration::from_secs(1);
+/// Commands that are run before commits are looked after again.
+const RUN_COMMANDS: usize = 4096;
 
 /// How long PostgreSQL may take for the last changes when the process ends.
 const DRAIN: Duration = Duration::from_secs(8);
@@ -169,6 +171,7 @@ impl Applier {
         if self.open.received.len() >= max_count || self.open.bytes >= max_bytes {
             return Ok(false);
         }
+        let max_count = max_count.min(RUN_COMMANDS);
         if self.taken.is_empty() {
             let mut entries = Vec::new();
             self.shared.log.take(max_count, max_bytes, &mut entries)?;
