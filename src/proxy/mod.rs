@@ -3,6 +3,8 @@
 //! itself what concerns the client's connection.
 
 mod access;
+mod block;
+mod forward;
 mod listener;
 mod own;
 mod pinned;

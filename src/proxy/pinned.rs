@@ -1,7 +1,10 @@
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::commands::Command;
-use crate::upstream::Conn;
+use super::session::Session;
+use crate::commands::{Class, Command};
+use crate::upstream::{Confirmation, Conn, Lost};
 
 /// A connection that one client has for itself, and what ties it there.
 pub(super) struct Pin {
@@ -66,5 +69,104 @@ impl Transaction {
             self.selects.extend(text.and_then(|t| t.parse().ok()).map(|db| (self.queued, db)));
         }
         self.queued += 1;
+    }
+}
+
+impl Session {
+    /// One command to the client's own connection, keeping track of what it does to the state there.
+    pub fn send_pinned(
+        &mut self,
+        command: Option<&'static Command>,
+        frame: &[u8],
+        arguments: &[(u32, u32)],
+    ) {
+        let target = self.target();
+        let outbox = Rc::clone(&self.outbox);
+        let pin = match self.take_pin() {
+            Ok(pin) => pin,
+            Err(lost) => return self.refuse(&lost, 1),
+        };
+        let conn = Rc::clone(&pin.conn);
+        let takes = command.is_some_and(|command| command.takes(arguments.len()));
+        let class = command.map_or(Class::Unknown, |command| command.class);
+        let mut writes = command.is_none_or(|command| command.writes);
+        let waits = matches!(class, Class::Blocking | Class::BlockingOption) && pin.multi.is_none();
+        pin.may_block = waits || pin.may_block && outbox.outstanding() > 0;
+        match (&mut pin.multi, class) {
+            (Some(multi), Class::Exec) if takes => {
+                writes = multi.writes;
+                (pin.multi, pin.watching) = (None, false);
+            }
+            (Some(_), Class::Discard) if takes => (pin.multi, pin.watching) = (None, false),
+            (Some(multi), _) => {
+                multi.note(command, frame, arguments);
+                writes = false;
+            }
+            (None, Class::Multi) if takes => pin.multi = Some(Transaction::default()),
+            (None, Class::Exec | Class::Discard) => {}
+            (None, Class::Watch) if takes => pin.watching = true,
+            (None, Class::Unwatch) if takes => pin.watching = false,
+            (None, Class::Monitor) => {
+                pin.monitor = true;
+                conn.monitor(&outbox);
+            }
+            (None, Class::Subscribe | Class::Unsubscribe) => {
+                if let Some(command) = command.filter(|_| takes) {
+                    let expected = Confirmation::expected(command.name, arguments.len() - 1);
+                    conn.subscribe(frame, expected, &outbox);
+                    return;
+                }
+            }
+            _ => {}
+        }
+        if matches!(class, Class::Subscribe | Class::Unsubscribe) {
+            conn.watch(&outbox);
+        }
+        let multi = pin.multi.as_ref().map_or(-1, |multi| multi.queued as i64);
+        self.info.multi.store(multi, Ordering::Relaxed);
+        conn.submit(frame, 1, writes, target);
+    }
+
+    /// The client's own connection, taken from the pool if it has none.
+    pub fn take_pin(&mut self) -> Result<&mut Pin, Lost> {
+        if self.pin.is_none() {
+            let conn = self.worker.pool.pin(&self.key)?;
+            self.publish_id(&conn);
+            self.pin = Some(Pin::new(conn));
+        }
+        self.pin.as_mut().ok_or(Lost::Unknown)
+    }
+
+    /// Lets other clients know the id that `conn` has in Redis, as soon as it has one.
+    fn publish_id(&self, conn: &Rc<Conn>) {
+        if conn.is_ready() {
+            self.info.redis_id.store(conn.facts().id, Ordering::Relaxed);
+            return;
+        }
+        let (conn, info) = (Rc::clone(conn), Arc::clone(&self.info));
+        tokio::task::spawn_local(async move {
+            if conn.opened().await.is_ok() && conn.usable() {
+                info.redis_id.store(conn.facts().id, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Gives the client's own connection back, clean as it is.
+    pub fn give_back(&mut self) {
+        if let Some(pin) = self.pin.take() {
+            self.info.redis_id.store(0, Ordering::Relaxed);
+            pin.conn.unwatch();
+            self.worker.pool.release(pin.conn);
+        }
+    }
+
+    /// Closes the client's own connection with everything that Redis keeps there.
+    pub fn drop_pin(&mut self) {
+        if let Some(pin) = self.pin.take() {
+            self.info.redis_id.store(0, Ordering::Relaxed);
+            self.info.push_id.store(0, Ordering::Relaxed);
+            self.info.multi.store(-1, Ordering::Relaxed);
+            pin.conn.close();
+        }
     }
 }

@@ -5,14 +5,13 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::pinned::{Pin, Transaction};
+use super::pinned::Pin;
 use super::reader::ClientReader;
 use super::registry::ClientInfo;
-use super::request::{End, Request, Stop};
+use super::request::{End, Stop};
 use super::worker::Worker;
-use crate::commands::{self, Class, Command};
-use crate::resp::{RequestScanner, Scan, encode_error, push_command};
-use crate::upstream::{Confirmation, Conn, Key, Lost, Outbox, Target};
+use crate::resp::{RequestScanner, encode_error};
+use crate::upstream::{Conn, Key, Lost, Outbox};
 
 /// Which of the client's commands are answered (`CLIENT REPLY`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,25 +30,19 @@ pub(super) struct Session {
     reader: ClientReader,
     /// Bytes of requests that are not under way yet.
     input: Vec<u8>,
-    scanner: RequestScanner,
+    pub scanner: RequestScanner,
     /// Database, protocol and user: which lane serves the client.
     pub key: Key,
     pub home: Key,
     pub trusted: bool,
-    lane: Option<Rc<Conn>>,
+    /// The lane that the client is bound to.
+    pub lane: Option<Rc<Conn>>,
     pub pin: Option<Pin>,
     pub replies: ReplyMode,
     /// The connection that held the client's MULTI is gone: EXEC has to say so.
     pub broken_multi: bool,
     /// The client sends nothing more; what it has sent is still answered, as Redis does.
     ended: bool,
-}
-
-/// Where a command goes.
-enum Route {
-    Lane,
-    Pin,
-    Slow,
 }
 
 /// Most room made ahead for a bulk that has only been announced.
@@ -280,284 +273,6 @@ impl Session {
         .await;
     }
 
-    /// The quick path: hands whole requests to the lane in runs, as they are. Returns how many bytes
-    /// are dealt with, and why it stopped.
-    fn forward(&mut self, data: &[u8]) -> (usize, Stop) {
-        let shared = Arc::clone(&self.worker.shared);
-        let mut run = Run::default();
-        let mut at = 0;
-        let mut total = 0;
-        let mut name = "";
-        let stop = loop {
-            let rest = &data[at..];
-            match self.scanner.scan(rest, &shared.limits, self.trusted) {
-                Err(error) => break Stop::Protocol(error),
-                Ok(Scan::Incomplete) => break Stop::More,
-                Ok(Scan::Nothing(length)) => {
-                    self.send_run(&mut run, data);
-                    at += length;
-                }
-                Ok(Scan::Inline(length, words)) => {
-                    self.send_run(&mut run, data);
-                    let mut frame = Vec::new();
-                    push_command(&words, &mut frame);
-                    let (used, stop) = self.forward(&frame);
-                    at += if used > 0 || !matches!(stop, Stop::Drain) { length } else { 0 };
-                    if !matches!(stop, Stop::More) {
-                        break stop;
-                    }
-                }
-                Ok(Scan::Command(length)) => {
-                    let frame = &rest[..length];
-                    let arguments = self.scanner.take_arguments();
-                    let (from, to) = arguments[0];
-                    let command = commands::lookup(&frame[from as usize..to as usize]);
-                    let route = self.route(command, frame, &arguments);
-                    let stop = match route {
-                        Route::Lane => {
-                            let writes = command.is_some_and(|command| command.writes);
-                            let alone = self.replies != ReplyMode::On;
-                            if alone || writes && !run.writes && shared.gate.holding() {
-                                self.send_run(&mut run, data);
-                            }
-                            if run.count == 0 {
-                                run.from = at;
-                            }
-                            run.to = at + length;
-                            run.count += 1;
-                            run.writes |= writes;
-                            run.script |= command.is_some_and(|command| command.is_script());
-                            if alone {
-                                self.send_run(&mut run, data);
-                            }
-                            None
-                        }
-                        Route::Pin => {
-                            self.send_run(&mut run, data);
-                            // Requests ahead of it may just have been handed to a lane.
-                            if self.pin.is_none() && self.outbox.outstanding() > 0 {
-                                Some(Stop::Drain)
-                            } else {
-                                self.send_pinned(command, frame, &arguments);
-                                None
-                            }
-                        }
-                        Route::Slow => {
-                            self.send_run(&mut run, data);
-                            Some(Stop::Slow(Request::new(command, frame, &arguments)))
-                        }
-                    };
-                    self.scanner.recycle(arguments);
-                    if let Some(Stop::Drain) = stop {
-                        break Stop::Drain;
-                    }
-                    at += length;
-                    total += 1;
-                    name = command.map_or(name, |command| command.name);
-                    if let Some(stop) = stop {
-                        break stop;
-                    }
-                }
-            }
-        };
-        self.send_run(&mut run, data);
-        if total > 0 {
-            shared.status.commands_total.fetch_add(total, Ordering::Relaxed);
-            self.info.touch(name);
-        }
-        (at, stop)
-    }
-
-    /// Decides without side effects, except that a pin that holds nothing is given back.
-    fn route(
-        &mut self,
-        command: Option<&'static Command>,
-        frame: &[u8],
-        arguments: &[(u32, u32)],
-    ) -> Route {
-        if !self.trusted || self.broken_multi {
-            return Route::Slow;
-        }
-        let class = command.map_or(Class::Unknown, |command| command.class);
-        if let Some(pin) = &self.pin {
-            if !pin.conn.usable() {
-                return Route::Slow;
-            }
-            let leaving = command.is_some_and(|c| c.name == "quit" || c.name == "reset");
-            if pin.multi.is_some() && !leaving {
-                let selects = pin.multi.as_ref().is_some_and(|multi| !multi.selects.is_empty());
-                let slow = class == Class::Exec && selects;
-                return if slow { Route::Slow } else { Route::Pin };
-            }
-            if matches!(class, Class::Own | Class::Unknown | Class::Replication) {
-                return Route::Slow;
-            }
-            if pin.holds() || self.outbox.outstanding() > 0 {
-                return Route::Pin;
-            }
-            self.give_back();
-        }
-        match class {
-            Class::Plain | Class::Exec | Class::Discard | Class::Unwatch => self.shared_route(),
-            Class::BlockingOption => {
-                let blocks = arguments.iter().skip(1).any(|&(from, to)| {
-                    frame[from as usize..to as usize].eq_ignore_ascii_case(b"block")
-                });
-                if blocks { self.own_route() } else { self.shared_route() }
-            }
-            Class::Own | Class::Unknown | Class::Replication => Route::Slow,
-            _ => self.own_route(),
-        }
-    }
-
-    /// While a CLIENT PAUSE is in force, a waiting client must not hold up the others of its lane.
-    fn shared_route(&self) -> Route {
-        if self.worker.shared.paused() { self.own_route() } else { Route::Lane }
-    }
-
-    fn own_route(&self) -> Route {
-        Route::Pin
-    }
-
-    fn send_run(&mut self, run: &mut Run, data: &[u8]) {
-        if run.count == 0 {
-            return;
-        }
-        let run = std::mem::take(run);
-        let target = self.target();
-        match self.current_lane() {
-            Ok(lane) => {
-                lane.submit(&data[run.from..run.to], run.count, run.writes, target);
-                if run.script {
-                    self.worker.pool.stand_by(&self.key);
-                }
-            }
-            Err(lost) => self.refuse(&lost, run.count),
-        }
-    }
-
-    /// The lane that the client is bound to. It changes only when nothing is outstanding.
-    pub fn current_lane(&mut self) -> Result<Rc<Conn>, Lost> {
-        if let Some(lane) = &self.lane {
-            let busy = self.outbox.outstanding() > 0;
-            if lane.usable() && lane.key() == &self.key && (busy || !lane.stalled()) {
-                return Ok(Rc::clone(lane));
-            }
-        }
-        let lane = self.worker.pool.lane(&self.key)?;
-        self.lane = Some(Rc::clone(&lane));
-        Ok(lane)
-    }
-
-    fn target(&mut self) -> Target {
-        match self.replies {
-            ReplyMode::On => Target::Client(Rc::clone(&self.outbox)),
-            mode => {
-                if mode == ReplyMode::Skip {
-                    self.replies = ReplyMode::On;
-                }
-                Target::Silent(Rc::clone(&self.outbox))
-            }
-        }
-    }
-
-    /// One command to the client's own connection, keeping track of what it does to the state there.
-    fn send_pinned(
-        &mut self,
-        command: Option<&'static Command>,
-        frame: &[u8],
-        arguments: &[(u32, u32)],
-    ) {
-        let target = self.target();
-        let outbox = Rc::clone(&self.outbox);
-        let pin = match self.take_pin() {
-            Ok(pin) => pin,
-            Err(lost) => return self.refuse(&lost, 1),
-        };
-        let conn = Rc::clone(&pin.conn);
-        let takes = command.is_some_and(|command| command.takes(arguments.len()));
-        let class = command.map_or(Class::Unknown, |command| command.class);
-        let mut writes = command.is_none_or(|command| command.writes);
-        let waits = matches!(class, Class::Blocking | Class::BlockingOption) && pin.multi.is_none();
-        pin.may_block = waits || pin.may_block && outbox.outstanding() > 0;
-        match (&mut pin.multi, class) {
-            (Some(multi), Class::Exec) if takes => {
-                writes = multi.writes;
-                (pin.multi, pin.watching) = (None, false);
-            }
-            (Some(_), Class::Discard) if takes => (pin.multi, pin.watching) = (None, false),
-            (Some(multi), _) => {
-                multi.note(command, frame, arguments);
-                writes = false;
-            }
-            (None, Class::Multi) if takes => pin.multi = Some(Transaction::default()),
-            (None, Class::Exec | Class::Discard) => {}
-            (None, Class::Watch) if takes => pin.watching = true,
-            (None, Class::Unwatch) if takes => pin.watching = false,
-            (None, Class::Monitor) => {
-                pin.monitor = true;
-                conn.monitor(&outbox);
-            }
-            (None, Class::Subscribe | Class::Unsubscribe) => {
-                if let Some(command) = command.filter(|_| takes) {
-                    let expected = Confirmation::expected(command.name, arguments.len() - 1);
-                    conn.subscribe(frame, expected, &outbox);
-                    return;
-                }
-            }
-            _ => {}
-        }
-        if matches!(class, Class::Subscribe | Class::Unsubscribe) {
-            conn.watch(&outbox);
-        }
-        let multi = pin.multi.as_ref().map_or(-1, |multi| multi.queued as i64);
-        self.info.multi.store(multi, Ordering::Relaxed);
-        conn.submit(frame, 1, writes, target);
-    }
-
-    /// The client's own connection, taken from the pool if it has none.
-    pub fn take_pin(&mut self) -> Result<&mut Pin, Lost> {
-        if self.pin.is_none() {
-            let conn = self.worker.pool.pin(&self.key)?;
-            self.publish_id(&conn);
-            self.pin = Some(Pin::new(conn));
-        }
-        self.pin.as_mut().ok_or(Lost::Unknown)
-    }
-
-    /// Lets other clients know the id that `conn` has in Redis, as soon as it has one.
-    fn publish_id(&self, conn: &Rc<Conn>) {
-        if conn.is_ready() {
-            self.info.redis_id.store(conn.facts().id, Ordering::Relaxed);
-            return;
-        }
-        let (conn, info) = (Rc::clone(conn), Arc::clone(&self.info));
-        tokio::task::spawn_local(async move {
-            if conn.opened().await.is_ok() && conn.usable() {
-                info.redis_id.store(conn.facts().id, Ordering::Relaxed);
-            }
-        });
-    }
-
-    /// Gives the client's own connection back, clean as it is.
-    pub fn give_back(&mut self) {
-        if let Some(pin) = self.pin.take() {
-            self.info.redis_id.store(0, Ordering::Relaxed);
-            pin.conn.unwatch();
-            self.worker.pool.release(pin.conn);
-        }
-    }
-
-    /// Closes the client's own connection with everything that Redis keeps there.
-    pub fn drop_pin(&mut self) {
-        if let Some(pin) = self.pin.take() {
-            self.info.redis_id.store(0, Ordering::Relaxed);
-            self.info.push_id.store(0, Ordering::Relaxed);
-            self.info.multi.store(-1, Ordering::Relaxed);
-            pin.conn.close();
-        }
-    }
-
     /// An error for each of `count` commands that cannot be sent.
     pub fn refuse(&mut self, lost: &Lost, count: usize) {
         for _ in 0..count {
@@ -600,14 +315,4 @@ impl Drop for Session {
             false => self.drop_pin(),
         }
     }
-}
-
-/// Consecutive requests for the lane, sent as one piece.
-#[derive(Default)]
-struct Run {
-    from: usize,
-    to: usize,
-    count: usize,
-    writes: bool,
-    script: bool,
 }

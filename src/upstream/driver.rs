@@ -127,8 +127,6 @@ impl Turn {
             (self.asked, self.later, self.rest) = (None, None, REST);
             return;
         }
-        // Redis may need this very processor.
-        std::thread::yield_now();
         if !self.put_off(cx) {
             self.put_off(cx);
         }

@@ -46,6 +46,31 @@ fn a_deep_pipeline_keeps_its_order_across_lanes_and_pins() {
 }
 
 #[test]
+fn transactions_of_many_clients_on_one_lane_stay_whole() {
+    let (_redis, tandem) = start();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut client = tandem.client();
+            scope.spawn(move || {
+                let mut last = 0;
+                for _ in 0..200 {
+                    let lines = ["GET a", "MULTI", "INCR a", "INCR b", "GET a", "EXEC", "PING"];
+                    let replies = client.pipeline(lines.map(|line| line.split(' ')));
+                    assert_eq!(replies[1], Value::ok());
+                    let Value::Array(done) = &replies[5] else { panic!("{replies:?}") };
+                    let now = done[0].int();
+                    assert!(now > last, "{now} after {last}");
+                    assert_eq!(done[1..], [Value::Int(now), Value::bulk(now.to_string())]);
+                    assert_eq!(replies[6], Value::Simple("PONG".into()));
+                    last = now;
+                }
+            });
+        }
+    });
+    assert_eq!(tandem.client().run("GET b"), Value::bulk("800"));
+}
+
+#[test]
 fn requests_in_pieces_and_replies_larger_than_any_buffer() {
     let (_redis, tandem) = start();
     let mut client = tandem.client();
