@@ -114,9 +114,11 @@ fn from_resp3(frame: OwnedFrame) -> Reply {
         OwnedFrame::Array { data, .. } => Reply::Array(list(data)),
         OwnedFrame::Push { data, .. } => Reply::Push(list(data)),
         OwnedFrame::Set { data, .. } => Reply::Set(data.into_iter().map(from_resp3).collect()),
-        OwnedFrame::Map { data, .. } => Reply::Map(
-            data.into_iter().map(|(key, value)| (from_resp3(key), from_resp3(value))).collect(),
-        ),
+        OwnedFrame::Map { data, .. } => {
+            // The decoder builds a map from its last pair to its first.
+            let pairs = data.into_iter().rev();
+            Reply::Map(pairs.map(|(key, value)| (from_resp3(key), from_resp3(value))).collect())
+        }
         OwnedFrame::Hello { .. } | OwnedFrame::ChunkedString(_) => Reply::Bulk(Bytes::new()),
     }
 }
