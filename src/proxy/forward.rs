@@ -138,7 +138,7 @@ impl Session {
         frame: &[u8],
         arguments: &[(u32, u32)],
     ) -> Route {
-        if !self.trusted || self.broken_multi {
+        if !self.trusted || self.broken_multi.is_some() {
             return Route::Slow;
         }
         let class = command.map_or(Class::Unknown, |command| command.class);

@@ -39,8 +39,8 @@ pub(super) struct Session {
     pub lane: Option<Rc<Conn>>,
     pub pin: Option<Pin>,
     pub replies: ReplyMode,
-    /// The connection that held the client's MULTI is gone: EXEC has to say so.
-    pub broken_multi: bool,
+    /// The connection that held the client's MULTI is gone, and why: EXEC has to say so.
+    pub broken_multi: Option<Lost>,
     /// The client sends nothing more; what it has sent is still answered, as Redis does.
     ended: bool,
 }
@@ -76,7 +76,7 @@ impl Session {
             lane: None,
             pin: None,
             replies: ReplyMode::On,
-            broken_multi: false,
+            broken_multi: None,
             ended: false,
         }
     }

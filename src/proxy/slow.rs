@@ -52,8 +52,8 @@ impl Session {
             return Ok(());
         }
         self.notice_lost_pin();
-        if self.broken_multi && !matches!(name, "quit" | "reset") {
-            self.in_broken_multi(class);
+        if let Some(why) = self.broken_multi.clone().filter(|_| !matches!(name, "quit" | "reset")) {
+            self.in_broken_multi(class, &why);
             return Ok(());
         }
         match class {
@@ -75,26 +75,34 @@ impl Session {
     /// The client's own connection went away with the state that it held.
     fn notice_lost_pin(&mut self) {
         let Some(pin) = self.pin.as_ref().filter(|pin| !pin.conn.usable()) else { return };
-        self.broken_multi = pin.multi.is_some();
+        self.broken_multi =
+            pin.multi.is_some().then(|| pin.conn.why_lost().unwrap_or(Lost::Unknown));
         self.drop_pin();
     }
 
     /// MULTI was lost with the connection: nothing is queued any more, EXEC says so.
-    fn in_broken_multi(&mut self, class: Class) {
+    fn in_broken_multi(&mut self, class: Class, why: &Lost) {
         match class {
             Class::Exec => {
-                self.broken_multi = false;
-                self.answer_error(
-                    "EXECABORT Transaction discarded because the connection to Redis was lost.",
-                );
+                self.broken_multi = None;
+                self.answer_error(match why {
+                    Lost::Unknown => {
+                        "EXECABORT Transaction discarded because the connection to Redis was lost."
+                    }
+                    // There never was one: the client has got an error for each command.
+                    _ => "EXECABORT Transaction discarded because of previous errors.",
+                });
             }
             Class::Discard => {
-                self.broken_multi = false;
+                self.broken_multi = None;
                 self.answer(&Reply::OK);
             }
-            _ => self.answer_error(
-                "UNAVAILABLE the connection to Redis was lost during MULTI: the command was not queued",
-            ),
+            _ => match why {
+                Lost::Unknown => self.answer_error(
+                    "UNAVAILABLE the connection to Redis was lost during MULTI: the command was not queued",
+                ),
+                why => self.refused(why),
+            },
         }
     }
 

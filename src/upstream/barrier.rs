@@ -31,6 +31,8 @@ pub struct Source {
     barriers: BarrierSource,
     /// Somebody waits for the barrier that is issued next.
     due: Cell<bool>,
+    /// Redis has refused the last barrier.
+    refused: Cell<bool>,
     waiting: RefCell<Vec<Weak<Outbox>>>,
     lost: Cell<bool>,
 }
@@ -40,6 +42,7 @@ impl Source {
         let source = Rc::new(Source {
             barriers: gate.source(),
             due: Cell::new(false),
+            refused: Cell::new(false),
             waiting: RefCell::default(),
             lost: Cell::new(false),
         });
@@ -90,14 +93,17 @@ impl Source {
     pub(super) fn answered(self: &Rc<Self>, reply: &[u8], driver: Option<Waker>) {
         let refused = matches!(reply.first(), Some(b'-' | b'!'));
         self.barriers.answered(!refused);
+        let again = self.refused.replace(refused);
         if !refused || !self.barriers.gate().holding() {
             return;
         }
-        tracing::warn!(
-            reply = %reply.escape_ascii(),
-            channel = self.barriers.gate().channel(),
-            "Redis refuses the PUBLISH by which the proxy learns that writes are in PostgreSQL; their replies wait meanwhile"
-        );
+        if !again {
+            tracing::warn!(
+                reply = %reply.escape_ascii(),
+                channel = self.barriers.gate().channel(),
+                "Redis refuses the PUBLISH by which the proxy learns that writes are in PostgreSQL; their replies wait meanwhile"
+            );
+        }
         let weak = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
             tokio::time::sleep(RETRY).await;

@@ -145,6 +145,14 @@ impl Conn {
         !matches!(*self.phase.borrow(), Phase::Lost(_)) && !self.shut.get()
     }
 
+    /// Why it takes no commands any more.
+    pub fn why_lost(&self) -> Option<Lost> {
+        match &*self.phase.borrow() {
+            Phase::Lost(lost) => Some(lost.clone()),
+            _ => None,
+        }
+    }
+
     pub fn is_ready(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Ready) && !self.shut.get()
     }

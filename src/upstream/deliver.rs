@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::conn::{Captured, Pending, Reader};
+use super::conn::{Captured, Pending, Reader, Wait};
 use super::pubsub::Verdict;
 use super::{Conn, Outbox, Target};
 use crate::resp::FrameError;
@@ -45,11 +45,14 @@ impl Conn {
             }
             let mut pending = self.pending.borrow_mut();
             let front = pending.front_mut().ok_or(DeliverError::Unasked)?;
+            let errors_differ = front.wait != Wait::No;
             let (mut at, mut complete) = (0, 0);
             while complete < front.replies && at < data.len() {
                 // A push may come between replies; and the rest of a reply belongs to what has come
                 // of it, whatever the others wait for.
-                if complete > 0 && (data[at] == b'>' || !at_start) {
+                let other =
+                    data[at] == b'>' || errors_differ && (first == b'-' || data[at] == b'-');
+                if complete > 0 && (other || !at_start) {
                     break;
                 }
                 let (used, done) = reader.scanner.feed(&data[at..])?;
@@ -57,7 +60,8 @@ impl Conn {
                 complete += usize::from(done);
             }
             let open = reader.scanner.in_frame();
-            self.hand_over(front, &data[..at], complete, open, reader);
+            let wait = wait_of(front.wait, &data[..at], at_start && !open);
+            self.hand_over(front, wait, &data[..at], complete, open, reader);
             if front.replies == 0 {
                 pending.pop_front();
             }
@@ -70,6 +74,7 @@ impl Conn {
     fn hand_over(
         &self,
         entry: &mut Pending,
+        wait: Wait,
         bytes: &[u8],
         complete: usize,
         open: bool,
@@ -78,7 +83,7 @@ impl Conn {
         entry.replies -= complete;
         match &entry.target {
             Target::Client(outbox) => {
-                outbox.deliver(self.hold(entry.wait), bytes, complete, open);
+                outbox.deliver(self.hold(wait), bytes, complete, open);
                 outbox.settle(complete);
                 touch(outbox, reader);
             }
@@ -92,7 +97,7 @@ impl Conn {
                 let frame = std::mem::take(&mut reader.captured);
                 match std::mem::replace(&mut entry.target, Target::Nobody) {
                     Target::Capture(sender) => {
-                        let hold = self.hold(entry.wait);
+                        let hold = self.hold(wait_of(entry.wait, &frame, true));
                         // The session that asked may be gone.
                         let _ = sender.send(Ok(Captured { frame, hold }));
                     }
@@ -124,18 +129,25 @@ impl Conn {
             }
             Verdict::Reply | Verdict::Confirmed(true) => {
                 let front = pending.front_mut().ok_or(DeliverError::Unasked)?;
-                self.hand_over(front, frame, 1, false, reader);
+                let wait = wait_of(front.wait, frame, true);
+                self.hand_over(front, wait, frame, 1, false, reader);
                 if front.replies == 0 {
                     pending.pop_front();
                 }
             }
             Verdict::Confirmed(false) => {
                 let front = pending.front_mut().ok_or(DeliverError::Unasked)?;
-                self.hand_over(front, frame, 0, false, reader);
+                self.hand_over(front, Wait::No, frame, 0, false, reader);
             }
         }
         Ok(())
     }
+}
+
+/// What `bytes` wait for, whose commands wait for `wait`. An error that has come as a whole waits for
+/// nothing: it acknowledges no write, and while a script keeps Redis busy no barrier comes by.
+fn wait_of(wait: Wait, bytes: &[u8], whole: bool) -> Wait {
+    if whole && bytes.first() == Some(&b'-') { Wait::No } else { wait }
 }
 
 fn touch(outbox: &Rc<Outbox>, reader: &mut Reader) {

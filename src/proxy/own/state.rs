@@ -42,7 +42,7 @@ impl Session {
     /// `RESET`: as if the client had just connected.
     pub fn reset(&mut self) -> Result<(), End> {
         self.drop_pin();
-        self.broken_multi = false;
+        self.broken_multi = None;
         self.replies = ReplyMode::On;
         self.key = self.home.clone();
         self.trusted = !self.worker.shared.access.asks();
