@@ -9,6 +9,9 @@ use super::{Outcome, parse};
 use crate::compare::Sides;
 use crate::{Port, Postgres, Redis, Scratch, Tandem};
 
+/// How long the mirror may take to catch up after a file: some end with a million effects in one script.
+const EQUAL_LIMIT: Duration = Duration::from_secs(120);
+
 /// How a file reaches Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -109,7 +112,7 @@ impl Runner {
             outcome.broken_off = Some(format!("tandem ended: {status}"));
         } else if let (Some(postgres), true) = (&postgres, self.compare) {
             let sides = Sides::new(&redis, postgres);
-            mirror = Some(sides.equal(Duration::from_secs(30)).map_err(|why| why.to_string()));
+            mirror = Some(sides.equal(EQUAL_LIMIT).map_err(|why| why.to_string()));
         }
         let log_warnings = tandem.warnings();
         let log = self.log_path(file, mode).with_extension("tandem.log");
