@@ -54,7 +54,7 @@ pub fn million_keys(report: &mut Report, rounds: usize) {
     report.add("first sync, memory of the proxy", &text, "< 300 MiB", Some(peak < 300.0));
 }
 
-/// 70 % strings, 15 % hashes of 10 fields, the rest sets, sorted sets and lists; a third with a TTL.
+/// 70 % strings, 15 % hashes of 10 fields, the rest sets, sorted sets, lists and a few streams; a third with a TTL.
 fn fill(client: &mut Client) {
     client.set_timeout(Duration::from_secs(60));
     for first in (0..KEYS).step_by(1000) {
@@ -80,20 +80,18 @@ fn commands(n: u64) -> Vec<String> {
             let fields: Vec<String> = (0..10).map(|f| format!("field:{f} value:{n}")).collect();
             vec![format!("HSET hash:{n} {}", fields.join(" "))]
         }
+        17 if n % 100 == 17 => {
+            let add = |i| format!("XADD stream:{n} {i}-1 field:a value:{n} field:b {i}");
+            (1..=5).map(add).collect()
+        }
         17 => vec![format!("SADD set:{n} a:{n} b:{n} c:{n} d e f")],
         18 => vec![format!("ZADD zset:{n} 1 a:{n} 2.5 b:{n} {n} c 4 d")],
         _ => vec![format!("RPUSH list:{n} a:{n} b:{n} c:{n} d e")],
     };
-    if n.is_multiple_of(3) {
-        let kind = ["string", "hash", "set", "zset", "list"];
-        let kind = kind[match n % 20 {
-            0..=13 => 0,
-            14..=16 => 1,
-            17 => 2,
-            18 => 3,
-            _ => 4,
-        }];
-        commands.push(format!("EXPIRE {kind}:{n} 864000"));
+    if n.is_multiple_of(3)
+        && let Some(key) = commands[0].split(' ').nth(1)
+    {
+        commands.push(format!("EXPIRE {key} 864000"));
     }
     commands
 }

@@ -1,17 +1,17 @@
 //! Tandem beside what it is compared with, in one run on one machine: straight Redis, haproxy in TCP mode,
 //! nutcracker and pgbench. Every number is the median of alternating rounds. Writes `benches/RESULTS.md`.
 //!
-//! `./dev bench` runs all of it; `./dev bench pipelined mirror` runs what is named.
+//! `./dev bench` runs all of it; `./dev bench pipelined held_set` runs what is named.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "a benchmark blocks its own thread only")]
 
 mod clients;
 mod first_sync;
-mod mirror;
+mod held_set;
+mod mirror_hincrby;
 mod report;
 mod systems;
 mod trace;
-mod upserts;
 
 use std::path::Path;
 
@@ -28,8 +28,8 @@ const BENCHES: &[(&str, Bench)] = &[
     ("latency", clients::latency),
     ("thousand", clients::thousand),
     ("trace", trace::relay),
-    ("upserts", upserts::against_pgbench),
-    ("mirror", mirror::effects),
+    ("held_set", held_set::against_pgbench),
+    ("mirror_hincrby", mirror_hincrby::effects),
     ("first_sync", first_sync::million_keys),
 ];
 

@@ -64,6 +64,7 @@ impl Report {
                 line.load, line.measured, line.target
             );
         }
+        text.push_str("\n[PROFILE.md](PROFILE.md) says where the time goes.\n");
         text
     }
 }
