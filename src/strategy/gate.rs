@@ -67,7 +67,8 @@ struct Progress {
     issued: u64,
     /// How many of them Redis has answered.
     answered: u64,
-    /// Since when Redis has had a barrier that the mirror has not committed, without any progress.
+    /// Since when there is no progress though Redis has a barrier that the mirror has not committed, or a
+    /// reply is there that waits for one.
     since: Option<Instant>,
 }
 
@@ -193,6 +194,11 @@ impl BarrierSource {
         format!("{}.{}", self.id, progress.issued)
     }
 
+    /// A reply is there already that waits for the barrier issued next.
+    pub fn awaited(&self) {
+        self.shared.progress.lock().since.get_or_insert_with(Instant::now);
+    }
+
     /// Redis has answered the oldest barrier that it had not answered yet, by taking or refusing it.
     pub fn answered(&self, taken: bool) {
         let mut progress = self.shared.progress.lock();
@@ -314,6 +320,11 @@ mod tests {
         source.answered(true);
         assert!(stalls());
         source.retire();
+        assert!(!stalls());
+        source.awaited();
+        assert!(stalls(), "a reply that is there does not wait for a connection without end");
+        source.issue();
+        gate.commit(&[Barrier { source: source.id, number: 4 }]);
         assert!(!stalls());
     }
 

@@ -77,6 +77,11 @@ impl Source {
         self.due.get()
     }
 
+    /// The reply to the write is there already.
+    pub(super) fn awaited(&self) {
+        self.barriers.awaited();
+    }
+
     /// Appends the barrier that follows the writes in `out`, if one is due.
     pub(super) fn issue(&self, out: &mut Vec<u8>) -> bool {
         let due = self.due.take();

@@ -345,7 +345,11 @@ impl Conn {
     fn ask_for_barrier(&self) -> Option<Hold> {
         let wait = self.wait();
         self.wake();
-        self.hold(wait)
+        let hold = self.hold(wait);
+        if let Some((source, _)) = &hold {
+            source.awaited();
+        }
+        hold
     }
 
     /// Somebody waits for a barrier that has not been sent.
@@ -362,7 +366,11 @@ impl Conn {
         if source.issue(&mut self.out.borrow_mut()) {
             let target = Target::Barrier(Rc::clone(source));
             let barrier = Pending { target, replies: 1, wait: Wait::No, confirmations: None };
-            self.pending.borrow_mut().push_back(barrier);
+            let mut pending = self.pending.borrow_mut();
+            if pending.is_empty() {
+                self.progress.set(Instant::now());
+            }
+            pending.push_back(barrier);
         }
     }
 

@@ -97,9 +97,16 @@ impl Pool {
         &self.context
     }
 
-    /// A lane of the proxy's own user, for what the proxy sends itself.
+    /// A lane of the proxy's own user, for what the proxy sends itself. One that is ready, even if it is
+    /// held up: what is being opened has yet to find Redis willing.
     pub(super) fn home_lane(self: &Rc<Self>) -> Result<Rc<Conn>, Lost> {
-        self.lane(&self.home)
+        let lane = self.lane(&self.home)?;
+        if lane.is_ready() {
+            return Ok(lane);
+        }
+        let lanes = self.lanes.borrow();
+        let ready = lanes.get(&self.home).and_then(|mine| mine.iter().find(|l| l.is_ready()));
+        Ok(ready.cloned().unwrap_or(lane))
     }
 
     /// A lane for `key`: the first that is not held up, opened if there is none.

@@ -49,7 +49,7 @@ impl Setup {
     /// Eight clients on a busy machine write more than PostgreSQL takes; without a pause now and then a
     /// long run would only show what happens when the spool is full.
     fn keep_lag_bounded(&self, paused: &AtomicBool, ended: &AtomicBool) {
-        const MOST: u64 = 64 << 20;
+        const MOST: u64 = 4 << 20;
         while !ended.load(Ordering::Relaxed) {
             let lag = self.tandem.status().get("mirror_lag_bytes").and_then(|n| n.parse().ok());
             paused.store(lag.unwrap_or(0) > MOST, Ordering::Relaxed);
