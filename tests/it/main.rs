@@ -20,4 +20,5 @@ mod replica;
 mod scanner;
 mod store;
 mod tls;
+mod unknown;
 mod users;
