@@ -1,10 +1,11 @@
-//! What the mirror cannot foresee: commands under another name, PostgreSQL's death under load.
+//! What the mirror cannot foresee: commands under another name, values of a module, PostgreSQL's death under load.
 
+use std::process::Command;
 use std::time::Duration;
 
 use support::compare::Sides;
 use support::load::RandomLoad;
-use support::{Postgres, Redis, Tandem, TandemOptions, Value, seed};
+use support::{Postgres, Redis, Scratch, Tandem, TandemOptions, Value, seed, wait_for};
 
 fn options(redis: &Redis, postgres: &Postgres) -> TandemOptions {
     Tandem::new(env!("CARGO_BIN_EXE_tandem"))
@@ -41,6 +42,59 @@ fn keys_of_an_unknown_command_are_read_again() {
     assert_eq!(postgres.sql("SELECT count(*) FROM tandem.hashes"), "51");
     assert!(counter(&tandem, "mirror_unknown_commands") > 0);
     assert!(tandem.log().contains("\"hsetx\""), "{}", tandem.log());
+}
+
+#[test]
+fn values_of_a_module_are_kept_as_they_are() {
+    let scratch = Scratch::new("module");
+    let module = scratch.path().join("unknown_type.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/unknown_type.c");
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-w", "-o"])
+        .arg(&module)
+        .arg(source)
+        .output()
+        .expect("cc: apt install gcc");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut redis = Redis::options().with("loadmodule", &module.display().to_string()).start();
+    let postgres = Postgres::start();
+    let mut direct = redis.client();
+    direct.run("TT.SET early 5");
+    direct.run("PEXPIRE early 3600000");
+    let mut tandem = options(&redis, &postgres).start();
+    tandem.wait_streaming();
+    let sides = Sides::new(&redis, &postgres);
+    sides.assert_equal();
+    let mut client = tandem.client();
+    for line in [
+        "TT.SET late 7",
+        "TT.ADD early 1",
+        "RENAME late later",
+        "TT.SET short 1",
+        "DEL short",
+        "SET plain 1",
+        "TT.SET plain 2",
+        "TT.SET changed 3",
+        "SET changed 4",
+    ] {
+        let reply = client.run(line);
+        assert!(!reply.is_error(), "{line}: {reply:?}");
+    }
+    let Value::Bulk(dump) = client.run("DUMP early") else { panic!("DUMP answers a bulk string") };
+    assert_eq!(client.call([&b"RESTORE"[..], b"again", b"0", &dump]), Value::ok());
+    sides.assert_equal();
+    assert_eq!(postgres.sql("SELECT count(*) FROM tandem.opaque"), "4");
+
+    // From PostgreSQL back into a Redis that has lost everything.
+    tandem.allow("");
+    redis.kill9();
+    redis.wipe_disk();
+    redis.restart();
+    wait_for("the values to come back", Duration::from_secs(30), || {
+        redis.client().run("TT.GET again") == Value::Int(6)
+    });
+    assert_eq!(redis.client().run("TT.GET later"), Value::Int(7));
+    sides.assert_equal();
 }
 
 /// SIGKILL for PostgreSQL while it takes changes of every type.
