@@ -8,6 +8,7 @@ pub mod commands;
 pub mod config;
 pub mod engine;
 pub mod mirror;
+mod open_files;
 pub mod proxy;
 pub mod rdb;
 pub mod resp;

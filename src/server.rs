@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
 use crate::mirror::{Mirror, MirrorError};
+use crate::open_files;
 use crate::proxy::{BindError, Listeners, Shared, run_worker};
 use crate::strategy::{CommitGate, Status};
 use crate::upstream::{ConnectError, Connector};
@@ -58,6 +59,7 @@ impl Server {
         if matches!(mode, Mode::DatabaseFirst | Mode::PostgresOnly) {
             return Err(ServerError::Strategy(mode.as_str()));
         }
+        open_files::raise_for(config.listen.max_clients);
         let connector = Arc::new(Connector::new(&config.redis)?);
         let gate = CommitGate::new(&instance());
         let status = Arc::new(Status::new(config.strategy.mode, config.strategy.ack));

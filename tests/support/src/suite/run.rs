@@ -102,6 +102,8 @@ impl Runner {
         };
         let postgres = mode.has_mirror().then(Postgres::start);
         let mut options = Tandem::new(&self.tandem).redis(&redis).mode(strategy).allow("");
+        // As an operator has it: the tests' own default is another.
+        options = options.set("listen", "workers", 0);
         if let Some(postgres) = &postgres {
             options = options.postgres(postgres);
         }
