@@ -28,6 +28,8 @@ pub(super) struct Transaction {
     pub writes: bool,
     /// Queued SELECTs: their place in the transaction, and the database.
     pub selects: Vec<(usize, u32)>,
+    /// Queued `CLIENT PAUSE` in ms, or `CLIENT UNPAUSE` as 0: it holds up others from EXEC on.
+    pub pause: Option<u64>,
 }
 
 impl Pin {
@@ -68,6 +70,16 @@ impl Transaction {
             let text = std::str::from_utf8(&frame[from as usize..to as usize]).ok();
             self.selects.extend(text.and_then(|t| t.parse().ok()).map(|db| (self.queued, db)));
         }
+        if command.is_some_and(|command| command.name == "client") {
+            let word =
+                |n: usize| words.get(n).map(|&(from, to)| &frame[from as usize..to as usize]);
+            let is = |name: &str| word(1).is_some_and(|w| w.eq_ignore_ascii_case(name.as_bytes()));
+            if is("pause") {
+                self.pause = word(2).and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
+            } else if is("unpause") {
+                self.pause = Some(0);
+            }
+        }
         self.queued += 1;
     }
 }
@@ -90,11 +102,13 @@ impl Session {
         let takes = command.is_some_and(|command| command.takes(arguments.len()));
         let class = command.map_or(Class::Unknown, |command| command.class);
         let mut writes = command.is_none_or(|command| command.writes);
+        let mut pause = None;
         let waits = matches!(class, Class::Blocking | Class::BlockingOption) && pin.multi.is_none();
         pin.may_block = waits || pin.may_block && outbox.outstanding() > 0;
         match (&mut pin.multi, class) {
             (Some(multi), Class::Exec) if takes => {
                 writes = multi.writes;
+                pause = multi.pause;
                 (pin.multi, pin.watching) = (None, false);
             }
             (Some(_), Class::Discard) if takes => (pin.multi, pin.watching) = (None, false),
@@ -125,6 +139,9 @@ impl Session {
         let multi = pin.multi.as_ref().map_or(-1, |multi| multi.queued as i64);
         self.info.multi.store(multi, Ordering::Relaxed);
         conn.submit(frame, 1, writes, target);
+        if let Some(ms) = pause {
+            self.worker.shared.pause(ms);
+        }
     }
 
     /// The client's own connection, taken from the pool if it has none.

@@ -225,6 +225,7 @@ fn redis_over_its_unix_socket() {
     assert_eq!(client.run("MULTI"), Value::ok());
     client.run("INCR n");
     assert_eq!(client.run("EXEC"), Value::Array(vec![Value::Int(1)]));
-    assert_eq!(postgres.sql("SELECT DISTINCT db FROM tandem.keys"), "3");
+    // Waits for what was written while the gate was still open.
     Sides::new(&redis, &postgres).assert_equal();
+    assert_eq!(postgres.sql("SELECT DISTINCT db FROM tandem.keys"), "3");
 }
