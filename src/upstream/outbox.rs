@@ -35,6 +35,16 @@ impl ClientWriter {
 
 /// Buffers larger than this are given back when they are empty.
 const KEEP: usize = 16 * 1024;
+/// Buffers larger than this grow by a quarter, not twofold.
+const STEP: usize = 1 << 20;
+
+/// Appends, growing large buffers by a quarter: twice what a slow reader has not read is a lot.
+fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    if buffer.len() > STEP && buffer.capacity() - buffer.len() < bytes.len() {
+        buffer.reserve_exact(bytes.len().max(buffer.len() / 4));
+    }
+    buffer.extend_from_slice(bytes);
+}
 
 /// Replies on their way to one client, in order: ready bytes, and behind them replies that wait for
 /// a commit. Never more than one writer: everything is on the worker's thread.
@@ -146,9 +156,15 @@ impl Outbox {
         }
     }
 
-    /// Ends the client's connection.
+    /// Ends the client's connection. What it has not read is given back at once.
     pub fn kill(&self) {
         self.dead.set(true);
+        if let (Ok(mut ready), Ok(mut held)) =
+            (self.ready.try_borrow_mut(), self.held.try_borrow_mut())
+        {
+            *ready = Ready::default();
+            held.clear();
+        }
         self.wake();
     }
 
@@ -178,11 +194,11 @@ impl Outbox {
         };
         match (held.back_mut(), hold) {
             (None, None) => {
-                ready.bytes.extend_from_slice(bytes);
+                append(&mut ready.bytes, bytes);
                 ready.open = open;
             }
             (Some(last), hold) if last.open || hold.as_ref().is_none_or(|h| same(last, h)) => {
-                last.bytes.extend_from_slice(bytes);
+                append(&mut last.bytes, bytes);
                 last.replies += replies;
                 last.open = open;
                 ready.held += bytes.len();
