@@ -166,10 +166,10 @@ impl Session {
                 let blocks = arguments.iter().skip(1).any(|&(from, to)| {
                     frame[from as usize..to as usize].eq_ignore_ascii_case(b"block")
                 });
-                if blocks { self.own_route() } else { self.shared_route() }
+                if blocks { Route::Pin } else { self.shared_route() }
             }
             Class::Own | Class::Unknown | Class::Replication => Route::Slow,
-            _ => self.own_route(),
+            _ => Route::Pin,
         }
     }
 
@@ -185,11 +185,7 @@ impl Session {
 
     /// While a CLIENT PAUSE is in force, a waiting client must not hold up the others of its lane.
     fn shared_route(&self) -> Route {
-        if self.worker.shared.paused() { self.own_route() } else { Route::Lane }
-    }
-
-    fn own_route(&self) -> Route {
-        Route::Pin
+        if self.worker.shared.paused() { Route::Pin } else { Route::Lane }
     }
 
     /// Adds `part` of `data` to the run. What is ahead of a write that is held does not wait with it.

@@ -2,6 +2,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::request::number;
 use super::session::Session;
 use crate::commands::{Class, Command};
 use crate::upstream::{Confirmation, Conn, Lost};
@@ -67,15 +68,15 @@ impl Transaction {
         self.writes |= command.is_none_or(|command| command.writes);
         if command.is_some_and(|command| command.name == "select" && command.takes(words.len())) {
             let (from, to) = words[1];
-            let text = std::str::from_utf8(&frame[from as usize..to as usize]).ok();
-            self.selects.extend(text.and_then(|t| t.parse().ok()).map(|db| (self.queued, db)));
+            let db = number(&frame[from as usize..to as usize]);
+            self.selects.extend(db.map(|db| (self.queued, db)));
         }
         if command.is_some_and(|command| command.name == "client") {
             let word =
                 |n: usize| words.get(n).map(|&(from, to)| &frame[from as usize..to as usize]);
             let is = |name: &str| word(1).is_some_and(|w| w.eq_ignore_ascii_case(name.as_bytes()));
             if is("pause") {
-                self.pause = word(2).and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
+                self.pause = word(2).and_then(number);
             } else if is("unpause") {
                 self.pause = Some(0);
             }

@@ -1,3 +1,5 @@
+use std::str::FromStr;
+
 use crate::commands::Command;
 use crate::resp::ProtocolError;
 
@@ -24,6 +26,11 @@ impl Request {
     pub fn option(&self, at: usize) -> Vec<u8> {
         self.words.get(at).map(|word| word.to_ascii_lowercase()).unwrap_or_default()
     }
+}
+
+/// The decimal number that `word` is.
+pub(super) fn number<T: FromStr>(word: &[u8]) -> Option<T> {
+    std::str::from_utf8(word).ok()?.parse().ok()
 }
 
 /// Why the quick path has stopped.

@@ -101,7 +101,7 @@ impl Session {
                 Lost::Unknown => self.answer_error(
                     "UNAVAILABLE the connection to Redis was lost during MULTI: the command was not queued",
                 ),
-                why => self.refused(why),
+                why => self.refuse(why, 1),
             },
         }
     }
@@ -121,6 +121,9 @@ impl Session {
             }
         }
         self.info.multi.store(-1, std::sync::atomic::Ordering::Relaxed);
+        if let Some(ms) = multi.pause {
+            self.worker.shared.pause(ms);
+        }
         self.outbox.push_captured(&reply);
         self.outbox.flush();
         // The connection may stand in another database than its key says.
@@ -244,10 +247,5 @@ impl Session {
             conn.quit().await;
             self.drop_pin();
         }
-    }
-
-    /// The error for a connection that Redis would not give.
-    pub fn refused(&mut self, lost: &Lost) {
-        self.answer_error(&lost.to_string());
     }
 }

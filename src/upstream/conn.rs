@@ -1,4 +1,4 @@
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -286,10 +286,7 @@ impl Conn {
             return;
         }
         let wait = if writes { self.wait() } else { Wait::No };
-        let mut pending = self.pending.borrow_mut();
-        if pending.is_empty() {
-            self.progress.set(Instant::now());
-        }
+        let mut pending = self.owe();
         match (pending.back_mut(), &target) {
             (
                 Some(Pending {
@@ -306,6 +303,15 @@ impl Conn {
         }
         self.out.borrow_mut().extend_from_slice(bytes);
         self.wake();
+    }
+
+    /// For adding to what Redis owes: time is counted from when it owes anything.
+    fn owe(&self) -> RefMut<'_, VecDeque<Pending>> {
+        let pending = self.pending.borrow_mut();
+        if pending.is_empty() {
+            self.progress.set(Instant::now());
+        }
+        pending
     }
 
     /// What replies to writes that are handed in now wait for.
@@ -366,11 +372,7 @@ impl Conn {
         if source.issue(&mut self.out.borrow_mut()) {
             let target = Target::Barrier(Rc::clone(source));
             let barrier = Pending { target, replies: 1, wait: Wait::No, confirmations: None };
-            let mut pending = self.pending.borrow_mut();
-            if pending.is_empty() {
-                self.progress.set(Instant::now());
-            }
-            pending.push_back(barrier);
+            self.owe().push_back(barrier);
         }
     }
 

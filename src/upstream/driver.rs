@@ -127,9 +127,8 @@ impl Turn {
             (self.asked, self.later, self.rest) = (None, None, REST);
             return;
         }
-        if !self.put_off(cx) {
-            self.put_off(cx);
-        }
+        self.later = None;
+        self.put_off(cx);
     }
 
     fn write(&mut self, conn: &Conn, cx: &mut Task<'_>) -> Poll<io::Result<()>> {

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod barrier;
+mod chunks;
 mod conn;
 mod connect;
 mod deliver;

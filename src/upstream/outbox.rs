@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::net::{tcp, unix};
 
 use super::barrier::Hold;
+use super::chunks::Chunks;
 use super::conn::{Captured, UNKNOWN_OUTCOME};
 use crate::resp::encode_error;
 
@@ -33,19 +34,6 @@ impl ClientWriter {
     }
 }
 
-/// Buffers larger than this are given back when they are empty.
-const KEEP: usize = 16 * 1024;
-/// Buffers larger than this grow by a quarter, not twofold.
-const STEP: usize = 1 << 20;
-
-/// Appends, growing large buffers by a quarter: twice what a slow reader has not read is a lot.
-fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
-    if buffer.len() > STEP && buffer.capacity() - buffer.len() < bytes.len() {
-        buffer.reserve_exact(bytes.len().max(buffer.len() / 4));
-    }
-    buffer.extend_from_slice(bytes);
-}
-
 /// Replies on their way to one client, in order: ready bytes, and behind them replies that wait for
 /// a commit. Never more than one writer: everything is on the worker's thread.
 pub struct Outbox {
@@ -67,8 +55,7 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct Ready {
-    bytes: Vec<u8>,
-    sent: usize,
+    bytes: Chunks,
     /// Bytes in `Outbox::held`.
     held: usize,
     /// A reply has begun in `bytes`: the rest of it belongs there too.
@@ -80,7 +67,7 @@ struct Held {
     hold: Hold,
     /// Complete replies in `bytes`.
     replies: usize,
-    bytes: Vec<u8>,
+    bytes: Chunks,
     /// An unfinished reply is at the end of `bytes`.
     open: bool,
 }
@@ -133,14 +120,13 @@ impl Outbox {
 
     /// Nothing waits to be written or committed.
     pub fn is_empty(&self) -> bool {
-        let ready = self.ready.borrow();
-        ready.sent == ready.bytes.len() && self.held.borrow().is_empty()
+        self.ready.borrow().bytes.is_empty() && self.held.borrow().is_empty()
     }
 
     /// Bytes that wait for the client.
     pub fn pending_bytes(&self) -> usize {
         let ready = self.ready.borrow();
-        ready.bytes.len() - ready.sent + ready.held
+        ready.bytes.len() + ready.held
     }
 
     pub(super) fn expect(&self, replies: usize) {
@@ -194,11 +180,11 @@ impl Outbox {
         };
         match (held.back_mut(), hold) {
             (None, None) => {
-                append(&mut ready.bytes, bytes);
+                ready.bytes.push(bytes);
                 ready.open = open;
             }
             (Some(last), hold) if last.open || hold.as_ref().is_none_or(|h| same(last, h)) => {
-                append(&mut last.bytes, bytes);
+                last.bytes.push(bytes);
                 last.replies += replies;
                 last.open = open;
                 ready.held += bytes.len();
@@ -206,12 +192,13 @@ impl Outbox {
             (_, hold) => {
                 if let Some(hold) = hold {
                     hold.0.wait(self.me.clone());
-                    held.push_back(Held { hold, replies, bytes: bytes.to_vec(), open });
                     ready.held += bytes.len();
+                    let bytes = Chunks::from(bytes);
+                    held.push_back(Held { hold, replies, bytes, open });
                 }
             }
         }
-        let full = ready.bytes.len() - ready.sent + ready.held > self.limit;
+        let full = ready.bytes.len() + ready.held > self.limit;
         drop((held, ready));
         if lost {
             self.release();
@@ -234,7 +221,7 @@ impl Outbox {
             let Some(front) = held.pop_front() else { break };
             ready.held -= front.bytes.len();
             if !unknown {
-                ready.bytes.extend_from_slice(&front.bytes);
+                ready.bytes.append(front.bytes);
                 ready.open = front.open;
             } else if front.open {
                 // Half a reply cannot be made an error of.
@@ -243,7 +230,7 @@ impl Outbox {
                 return false;
             } else {
                 for _ in 0..front.replies {
-                    encode_error(UNKNOWN_OUTCOME, &mut ready.bytes);
+                    ready.bytes.push_with(|bytes| encode_error(UNKNOWN_OUTCOME, bytes));
                 }
             }
         }
@@ -289,25 +276,17 @@ impl Outbox {
 
     fn write(&self) -> io::Result<()> {
         let mut ready = self.ready.borrow_mut();
-        while ready.sent < ready.bytes.len() {
-            match self.writer.try_write(&ready.bytes[ready.sent..]) {
+        while !ready.bytes.is_empty() {
+            match self.writer.try_write(ready.bytes.front()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => ready.sent += n,
+                Ok(n) => ready.bytes.advance(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked.set(true);
-                    // A slow reader must not make every write move what is already sent.
-                    if ready.sent > ready.bytes.len() / 2 {
-                        let sent = std::mem::take(&mut ready.sent);
-                        ready.bytes.drain(..sent);
-                    }
                     return Ok(());
                 }
                 Err(e) => return Err(e),
             }
         }
-        ready.sent = 0;
-        ready.bytes.clear();
-        ready.bytes.shrink_to(KEEP);
         Ok(())
     }
 

@@ -30,16 +30,8 @@ impl Trio {
             .allow("acknowledged by Redis")
             .start();
         let trio = Trio { tandem, redis, postgres };
-        trio.tandem.wait_streaming();
-        trio.wait_holding(true);
+        trio.tandem.wait_holding(true);
         trio
-    }
-
-    fn wait_holding(&self, holding: bool) {
-        let wanted = if holding { "1" } else { "0" };
-        wait_for("the gate", LIMIT, || {
-            self.tandem.status().get("ack_holding").is_some_and(|now| now == wanted)
-        });
     }
 
     /// Sends `commands` while PostgreSQL stands still: nothing but `before` replies may come. Then
@@ -103,12 +95,12 @@ fn a_gate_that_was_open_holds_again() {
         trio.postgres.pause();
         send(&mut client, &["SET degraded 1"]);
         assert_eq!(client.receive().expect("released after the timeout"), Value::ok());
-        trio.wait_holding(false);
+        trio.tandem.wait_holding(false);
         // It blocks while nothing is held, and pops when everything is again.
         let queue = format!("queue:{round}");
         send(&mut blocked, &[&format!("BLPOP {queue} 0")]);
         trio.postgres.resume();
-        trio.wait_holding(true);
+        trio.tandem.wait_holding(true);
         let key = format!("SET round:{round} 1");
         assert_eq!(trio.held(&mut client, &[&key], 0), [Value::ok()]);
         trio.postgres.pause();

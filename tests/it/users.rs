@@ -80,7 +80,7 @@ fn writes_of_a_user_without_publish_wait_for_postgres_no_longer_than_others() {
         .start();
     let mut admin = redis.client();
     USERS.iter().for_each(|line| assert_eq!(admin.run(line), Value::ok(), "{line}"));
-    tandem.wait_streaming();
+    tandem.wait_holding(true);
     let mut client = tandem.client();
     assert_eq!(client.run("AUTH alice wonder"), Value::ok());
     let start = Instant::now();

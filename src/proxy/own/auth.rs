@@ -2,7 +2,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use crate::proxy::access::Answer;
-use crate::proxy::request::{End, Request};
+use crate::proxy::request::{End, Request, number};
 use crate::proxy::session::Session;
 use crate::resp::{Protocol, Reply};
 use crate::upstream::{Credentials, Key, Lost};
@@ -57,7 +57,7 @@ impl Session {
             Some(b"2") => Protocol::Resp2,
             Some(b"3") => Protocol::Resp3,
             Some(other) => {
-                let number = std::str::from_utf8(other).ok().and_then(|t| t.parse::<i64>().ok());
+                let number = number::<i64>(other);
                 return Err(match number {
                     Some(_) => "NOPROTO unsupported protocol version".into(),
                     None => "ERR Protocol version is not an integer or out of range".into(),

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::proxy::registry::ClientKind;
-use crate::proxy::request::{End, Request};
+use crate::proxy::request::{End, Request, number};
 use crate::proxy::session::{ReplyMode, Session};
 use crate::resp::{Reply, command};
 
@@ -121,7 +121,7 @@ impl Session {
             (4.., b"id") => {
                 let mut found = Vec::new();
                 for word in &words[3..] {
-                    let id = std::str::from_utf8(word).ok().and_then(|t| t.parse::<i64>().ok());
+                    let id = number::<i64>(word);
                     let Some(id) = id else { return Reply::error("ERR Invalid client ID") };
                     found.extend(u64::try_from(id).ok().and_then(|id| registry.get(id)));
                 }
@@ -152,7 +152,7 @@ impl Session {
     /// `CLIENT UNBLOCK id [TIMEOUT|ERROR]`, for the id that the client's own connection has in Redis.
     async fn client_unblock(&mut self, request: &Request) -> Result<(), End> {
         let words = &request.words;
-        let id = std::str::from_utf8(&words[2]).ok().and_then(|text| text.parse::<u64>().ok());
+        let id = number::<u64>(&words[2]);
         let reason = request.option(3);
         if words.len() > 4 || id.is_none() || !matches!(&reason[..], b"" | b"timeout" | b"error") {
             return self.pass(request).await;
@@ -174,7 +174,7 @@ impl Session {
     async fn client_pause(&mut self, request: &Request) -> Result<(), End> {
         let Some(reply) = self.ask(request).await? else { return Ok(()) };
         if reply.frame == b"+OK\r\n" {
-            let ms = request.words.get(2).and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
+            let ms = request.words.get(2).and_then(|word| number(word));
             self.worker.shared.pause(ms.unwrap_or(0));
         }
         self.outbox.push_captured(&reply);

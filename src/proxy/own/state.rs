@@ -34,7 +34,7 @@ impl Session {
                 self.set_db(db);
                 self.answer(&Reply::OK);
             }
-            Err(lost) => self.refused(&lost),
+            Err(lost) => self.refuse(&lost, 1),
         }
         Ok(())
     }

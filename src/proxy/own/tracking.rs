@@ -2,7 +2,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::proxy::request::{End, Request};
+use crate::proxy::request::{End, Request, number};
 use crate::proxy::session::Session;
 use crate::resp::{Reply, command, decode_reply, encode};
 
@@ -16,7 +16,7 @@ impl Session {
         let mut redirect = None;
         for at in 3..words.len().saturating_sub(1) {
             if request.option(at) == b"redirect" {
-                let id = std::str::from_utf8(&words[at + 1]).ok().and_then(|t| t.parse().ok());
+                let id = number(&words[at + 1]);
                 if let Some(id) = id {
                     let redis_id = self.redis_id_of(id).await;
                     redirect = Some((redis_id, id));

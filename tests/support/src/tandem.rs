@@ -176,6 +176,14 @@ impl Tandem {
         });
     }
 
+    /// Waits until replies to writes wait for PostgreSQL, or until they do not.
+    pub fn wait_holding(&self, holding: bool) {
+        let wanted = if holding { "1" } else { "0" };
+        crate::wait_for("the gate", Duration::from_secs(60), || {
+            self.status().get("ack_holding").is_some_and(|now| now == wanted)
+        });
+    }
+
     /// True when the proxy answers PING, be it with an error such as NOAUTH.
     pub fn answers(&self) -> bool {
         let Ok(mut client) = Client::connect(("127.0.0.1", self.port())) else { return false };
