@@ -176,8 +176,12 @@ impl Tandem {
         });
     }
 
-    /// Waits until replies to writes wait for PostgreSQL, or until they do not.
+    /// Waits until replies to writes wait for PostgreSQL, or until they do not. A first resync has to be
+    /// over: they wait before it, and not while it is under way.
     pub fn wait_holding(&self, holding: bool) {
+        if holding {
+            self.wait_streaming();
+        }
         let wanted = if holding { "1" } else { "0" };
         crate::wait_for("the gate", Duration::from_secs(60), || {
             self.status().get("ack_holding").is_some_and(|now| now == wanted)
