@@ -44,6 +44,16 @@ pub fn decode_functions(payload: &[u8]) -> Result<Vec<Bytes>, RdbError> {
     Ok(sources)
 }
 
+/// What `FUNCTION DUMP` answers for these sources.
+pub fn encode_functions<'a>(sources: impl Iterator<Item = &'a Bytes>) -> Bytes {
+    let mut encoder = Encoder::default();
+    for source in sources {
+        encoder.out.put_u8(OP_FUNCTION2);
+        encoder.text(source);
+    }
+    seal(encoder.out, 10)
+}
+
 /// The RDB version of a payload whose footer is right.
 fn verify(payload: &[u8]) -> Option<u16> {
     let (covered, crc) = payload.split_last_chunk::<8>()?;
@@ -110,6 +120,10 @@ pub fn seal_dump(type_byte: u8, body: &[u8], version: u16) -> Bytes {
     let mut payload = BytesMut::with_capacity(1 + body.len() + FOOTER);
     payload.put_u8(type_byte);
     payload.put_slice(body);
+    seal(payload, version)
+}
+
+fn seal(mut payload: BytesMut, version: u16) -> Bytes {
     payload.put_u16_le(version);
     let crc = crc64::update(0, &payload);
     payload.put_u64_le(crc);

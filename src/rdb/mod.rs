@@ -21,7 +21,7 @@ mod tests;
 use bytes::Bytes;
 
 pub use decoder::Decoder;
-pub use dump::{decode_dump, decode_functions, encode_dump, seal_dump};
+pub use dump::{decode_dump, decode_functions, encode_dump, encode_functions, seal_dump};
 pub use error::{RdbError, RdbErrorKind};
 pub use object::{
     Object, PendingEntry, StreamConsumer, StreamEntry, StreamGroup, StreamId, StreamObject,

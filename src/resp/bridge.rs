@@ -109,7 +109,7 @@ fn from_resp3(frame: OwnedFrame) -> Reply {
                 VerbatimStringFormat::Text => "txt",
                 VerbatimStringFormat::Markdown => "mkd",
             };
-            Reply::Verbatim(format, data.into())
+            Reply::Verbatim(format.into(), data.into())
         }
         OwnedFrame::Array { data, .. } => Reply::Array(list(data)),
         OwnedFrame::Push { data, .. } => Reply::Push(list(data)),

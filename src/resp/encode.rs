@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(both(Reply::NilArray), ("*-1\r\n".into(), "_\r\n".into()));
         assert_eq!(both(Reply::Double(3.0)), ("$1\r\n3\r\n".into(), ",3\r\n".into()));
         assert_eq!(
-            both(Reply::Verbatim("txt", "x".into())),
+            both(Reply::Verbatim("txt".into(), "x".into())),
             ("$1\r\nx\r\n".into(), "=5\r\ntxt:x\r\n".into())
         );
     }

@@ -32,7 +32,7 @@ pub enum Reply {
     Bool(bool),
     BigNumber(Bytes),
     /// Text with a three-letter format, such as `txt`.
-    Verbatim(&'static str, Bytes),
+    Verbatim(Cow<'static, str>, Bytes),
     /// An out-of-band message (RESP3 push; an array in RESP2).
     Push(Vec<Reply>),
 }

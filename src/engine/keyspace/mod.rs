@@ -9,6 +9,7 @@ mod hash;
 mod list;
 mod load;
 mod memory;
+mod savepoint;
 mod set;
 mod stream;
 mod string;
@@ -21,6 +22,7 @@ use rand::rngs::SmallRng;
 
 pub use list::{End, LIST_WINDOW};
 pub use load::{Found, Loaded};
+pub use savepoint::Savepoint;
 pub use stream::{StreamChange, StreamRange};
 
 use super::Db;
@@ -85,6 +87,7 @@ pub struct Keyspace {
     tick: u64,
     /// Bytes added since the last sweep, roughly.
     grown: usize,
+    undo: savepoint::UndoLog,
     /// Mutations so far, to check that `NotLoaded` comes before the first of a command.
     mutations: u64,
     pub expiry: Expiry,
@@ -110,6 +113,7 @@ impl Keyspace {
             tick: 1,
             grown: 0,
             mutations: 0,
+            undo: savepoint::UndoLog::default(),
             expiry,
             now_ms: 0,
             rng: SmallRng::seed_from_u64(seed),
@@ -235,10 +239,19 @@ impl Keyspace {
     pub fn set_expiry(&mut self, db: Db, key: &Bytes, at_ms: Option<i64>) -> Answer<bool> {
         let Some(entry) = self.entry(db, key, || Part::Meta)? else { return Ok(false) };
         if entry.expires_at_ms != at_ms {
-            entry.expires_at_ms = at_ms;
+            self.write_expiry(db, key, at_ms);
             self.change(db, key, |_, _| ());
         }
         Ok(true)
+    }
+
+    /// Sets the expiry of a key that is there; the caller changes it afterwards.
+    fn write_expiry(&mut self, db: Db, key: &Bytes, at_ms: Option<i64>) {
+        self.keep(db, key);
+        let slot = self.dbs.get_mut(&db).and_then(|space| space.slots.get_mut(key));
+        if let Some(Slot::Present(entry)) = slot {
+            entry.expires_at_ms = at_ms;
+        }
     }
 
     /// Removes the key; false when there is none.
@@ -280,10 +293,12 @@ impl Keyspace {
         if from == to {
             return Ok(true);
         }
+        self.keep(to.0, to.1);
         self.drop_key(to.0, to.1);
         let Some(entry) = self.take_entry(from.0, from.1) else { return Ok(false) };
         let id = entry.id;
         if !entry.value.is_complete() {
+            self.keep_places();
             let stored = self.stored(from.0, from.1);
             self.moved.insert(stored, (to.0, to.1.clone()));
         }
@@ -299,8 +314,10 @@ impl Keyspace {
     /// Removes all keys of one database.
     pub fn flush_db(&mut self, db: Db) {
         self.close_changes();
+        self.keep_step();
         self.steps.push(Step::FlushDb(db));
         self.mutations += 1;
+        self.keep_space(db);
         let space = self.space(db);
         space.slots.clear();
         space.whole = true;
@@ -309,8 +326,10 @@ impl Keyspace {
     /// Removes all keys.
     pub fn flush_all(&mut self) {
         self.close_changes();
+        self.keep_step();
         self.steps.push(Step::FlushAll);
         self.mutations += 1;
+        self.keep_spaces();
         self.dbs.clear();
         self.new_dbs_whole = true;
     }
@@ -321,12 +340,18 @@ impl Keyspace {
             return;
         }
         self.close_changes();
+        self.keep_step();
+        self.keep_swap(a, b);
         self.steps.push(Step::SwapDb(a, b));
         self.swaps.push((a, b));
         for (db, _) in self.moved.values_mut() {
             *db = load::swapped(*db, &(a, b));
         }
         self.mutations += 1;
+        self.exchange(a, b);
+    }
+
+    fn exchange(&mut self, a: Db, b: Db) {
         let whole = self.new_dbs_whole;
         let fresh = || DbSpace { whole, ..DbSpace::default() };
         let (space_a, space_b) =
@@ -338,6 +363,7 @@ impl Keyspace {
     /// Records a step that concerns no key.
     pub fn push_step(&mut self, step: Step) {
         self.close_changes();
+        self.keep_step();
         self.steps.push(step);
         self.mutations += 1;
     }
@@ -352,6 +378,7 @@ impl Keyspace {
     }
 
     fn close_changes(&mut self) {
+        self.keep_closing();
         if !self.changes.is_empty() {
             self.steps.push(Step::Changes(std::mem::take(&mut self.changes)));
         }
@@ -390,8 +417,10 @@ impl Keyspace {
     }
 
     fn insert(&mut self, db: Db, key: &Bytes, value: Value, expires_at_ms: Option<i64>) {
+        self.keep(db, key);
         let id = self.next_id;
         self.next_id += 1;
+        self.keep_change(id);
         let (born, used) = (self.seq, self.tick);
         let entry = Entry { id, value, expires_at_ms, version: 0, born, touched: born, used };
         self.space(db).slots.insert(key.clone(), Slot::Present(Box::new(entry)));
@@ -406,6 +435,7 @@ impl Keyspace {
         f: impl FnOnce(&mut Value, &mut Rows) -> R,
     ) -> Option<R> {
         self.mutations += 1;
+        self.keep(db, key);
         let seq = self.seq;
         let space = self.dbs.get_mut(&db)?;
         let Some(Slot::Present(entry)) = space.slots.get_mut(key) else { return None };
@@ -439,6 +469,9 @@ impl Keyspace {
     /// Takes the entry out of memory and remembers that the key is absent.
     fn take_entry(&mut self, db: Db, key: &Bytes) -> Option<Box<Entry>> {
         let used = self.tick;
+        if self.dbs.get(&db)?.slots.contains_key(key) {
+            self.keep(db, key);
+        }
         let space = self.dbs.get_mut(&db)?;
         let slot = space.slots.get_mut(key)?;
         if matches!(slot, Slot::Absent { .. }) {
@@ -458,6 +491,7 @@ impl Keyspace {
     fn drop_key(&mut self, db: Db, key: &Bytes) {
         let Some(entry) = self.take_entry(db, key) else { return };
         if !self.moved.is_empty() {
+            self.keep_places();
             self.moved.retain(|_, place| (place.0, &place.1) != (db, key));
         }
         self.mutations += 1;

@@ -28,9 +28,7 @@ impl Keyspace {
         if kind != Some(Kind::String) {
             return self.put(db, key, Value::String(Some(content)), expires_at_ms);
         }
-        if let Some(entry) = self.entry(db, key, || Part::Meta)? {
-            entry.expires_at_ms = expires_at_ms;
-        }
+        self.write_expiry(db, key, expires_at_ms);
         self.write_string(db, key, content);
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Session {
             },
             "client|info" => {
                 let line = format!("{}\n", self.current_line());
-                self.answer(&Reply::Verbatim("txt", line.into()));
+                self.answer(&Reply::Verbatim("txt".into(), line.into()));
             }
             "client|list" => {
                 let reply = self.client_list(request);
@@ -130,7 +130,7 @@ impl Session {
             _ => return Reply::error(SYNTAX),
         };
         let lines: String = clients.iter().map(|client| client.line() + "\n").collect();
-        Reply::Verbatim("txt", lines.into())
+        Reply::Verbatim("txt".into(), lines.into())
     }
 
     fn client_reply(&mut self, request: &Request) {

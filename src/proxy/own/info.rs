@@ -27,7 +27,7 @@ impl Session {
                     self.append_section(&mut all);
                 }
                 reply.frame.clear();
-                let verbatim = Reply::Verbatim("txt", all.into());
+                let verbatim = Reply::Verbatim("txt".into(), all.into());
                 encode(&verbatim, self.key.protocol, &mut reply.frame);
             }
         }

@@ -4,6 +4,7 @@ mod against_redis;
 mod model_store;
 mod partly_loaded;
 mod replies;
+mod scripts;
 
 use std::time::Duration;
 

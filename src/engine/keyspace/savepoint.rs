@@ -1,0 +1,173 @@
+//! Savepoints: a script or transaction that stops in the middle, because something is not in memory,
+//! leaves no trace and is run again.
+//!
+//! While a savepoint is open, the first touch of a key keeps the key as it was, with its part of the
+//! delta; steps that concern more than one key keep what they replace. Rolling back puts all that
+//! back in reverse order. Nothing is loaded, taken or swept while a savepoint is open.
+
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
+
+use super::{DbSpace, Keyspace, Slot};
+use crate::engine::Db;
+use crate::engine::delta::{KeyChange, KeyId, Step};
+use crate::engine::value::Kind;
+
+type Moved = HashMap<(Db, Bytes), (Db, Bytes), ahash::RandomState>;
+
+/// An open savepoint; ended by [`Keyspace::rollback`] or [`Keyspace::release`], the inner one first.
+#[derive(Debug)]
+#[must_use]
+pub struct Savepoint {
+    mark: usize,
+    mutations: u64,
+}
+
+/// What there was before.
+#[derive(Debug)]
+enum Undo {
+    Slot(Db, Bytes, Option<Slot>),
+    Change(KeyId, Option<KeyChange>, Option<Kind>),
+    /// The changes were closed; true when they became a step.
+    Closed(bool),
+    /// A step was recorded.
+    Step,
+    Swapped(Db, Db),
+    Space(Db, DbSpace),
+    Spaces(HashMap<Db, DbSpace>, bool),
+    Places(Moved, Vec<(Db, Db)>),
+}
+
+/// What open savepoints remember.
+#[derive(Debug, Default)]
+pub(super) struct UndoLog {
+    open: usize,
+    entries: Vec<Undo>,
+    /// Keys kept since the last savepoint or step.
+    kept: HashSet<(Db, Bytes), ahash::RandomState>,
+}
+
+impl Keyspace {
+    /// From here on everything can be taken back.
+    pub fn savepoint(&mut self) -> Savepoint {
+        self.undo.open += 1;
+        self.undo.kept.clear();
+        Savepoint { mark: self.undo.entries.len(), mutations: self.mutations }
+    }
+
+    /// What was done since the savepoint stays.
+    pub fn release(&mut self, _: Savepoint) {
+        self.undo.open -= 1;
+        self.undo.kept.clear();
+        if self.undo.open == 0 {
+            self.undo.entries.clear();
+        }
+    }
+
+    /// Takes back what was done since the savepoint.
+    pub fn rollback(&mut self, savepoint: Savepoint) {
+        while self.undo.entries.len() > savepoint.mark {
+            match self.undo.entries.pop() {
+                Some(undo) => self.take_back(undo),
+                None => break,
+            }
+        }
+        self.mutations = savepoint.mutations;
+        self.release(savepoint);
+    }
+
+    fn take_back(&mut self, undo: Undo) {
+        match undo {
+            Undo::Slot(db, key, Some(slot)) => drop(self.space(db).slots.insert(key, slot)),
+            Undo::Slot(db, key, None) => drop(self.space(db).slots.remove(&key)),
+            Undo::Change(id, change, dropped) => {
+                match change {
+                    Some(change) => drop(self.changes.keys.insert(id, change)),
+                    None => drop(self.changes.keys.remove(&id)),
+                }
+                match dropped {
+                    Some(kind) => drop(self.changes.dropped.insert(id, kind)),
+                    None => drop(self.changes.dropped.remove(&id)),
+                }
+            }
+            Undo::Closed(became_a_step) => {
+                self.seq -= 1;
+                if became_a_step && let Some(Step::Changes(changes)) = self.steps.pop() {
+                    self.changes = changes;
+                }
+            }
+            Undo::Step => drop(self.steps.pop()),
+            Undo::Swapped(a, b) => self.exchange(a, b),
+            Undo::Space(db, space) => drop(self.dbs.insert(db, space)),
+            Undo::Spaces(dbs, new_dbs_whole) => {
+                self.dbs = dbs;
+                self.new_dbs_whole = new_dbs_whole;
+            }
+            Undo::Places(moved, swaps) => {
+                self.moved = moved;
+                self.swaps = swaps;
+            }
+        }
+    }
+
+    /// Call before a key, or its part of the delta, changes.
+    pub(super) fn keep(&mut self, db: Db, key: &Bytes) {
+        if self.undo.open == 0 || !self.undo.kept.insert((db, key.clone())) {
+            return;
+        }
+        let slot = self.dbs.get(&db).and_then(|space| space.slots.get(key)).cloned();
+        if let Some(Slot::Present(entry)) = &slot {
+            self.keep_change(entry.id);
+        }
+        self.undo.entries.push(Undo::Slot(db, key.clone(), slot));
+    }
+
+    /// Call before a value's part of the delta changes, where [`Keyspace::keep`] cannot know it.
+    pub(super) fn keep_change(&mut self, id: KeyId) {
+        if self.undo.open > 0 {
+            let change = self.changes.keys.get(&id).cloned();
+            let dropped = self.changes.dropped.get(&id).copied();
+            self.undo.entries.push(Undo::Change(id, change, dropped));
+        }
+    }
+
+    pub(super) fn keep_closing(&mut self) {
+        if self.undo.open > 0 {
+            self.undo.kept.clear();
+            self.undo.entries.push(Undo::Closed(!self.changes.is_empty()));
+        }
+    }
+
+    pub(super) fn keep_step(&mut self) {
+        if self.undo.open > 0 {
+            self.undo.entries.push(Undo::Step);
+        }
+    }
+
+    pub(super) fn keep_swap(&mut self, a: Db, b: Db) {
+        if self.undo.open > 0 {
+            self.keep_places();
+            self.undo.entries.push(Undo::Swapped(a, b));
+        }
+    }
+
+    pub(super) fn keep_places(&mut self) {
+        if self.undo.open > 0 {
+            self.undo.entries.push(Undo::Places(self.moved.clone(), self.swaps.clone()));
+        }
+    }
+
+    pub(super) fn keep_space(&mut self, db: Db) {
+        if self.undo.open > 0 {
+            let space = std::mem::take(self.space(db));
+            self.undo.entries.push(Undo::Space(db, space));
+        }
+    }
+
+    pub(super) fn keep_spaces(&mut self) {
+        if self.undo.open > 0 {
+            let dbs = std::mem::take(&mut self.dbs);
+            self.undo.entries.push(Undo::Spaces(dbs, self.new_dbs_whole));
+        }
+    }
+}

@@ -1,0 +1,77 @@
+use bytes::Bytes;
+
+use crate::engine::stop::{Answer, Stop, shown};
+use crate::engine::{Call, Keyspace};
+use crate::resp::Reply;
+
+/// Levels of `redis.log`, in Redis's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Debug,
+    Verbose,
+    Notice,
+    Warning,
+}
+
+impl Level {
+    pub const ALL: [Level; 4] = [Level::Debug, Level::Verbose, Level::Notice, Level::Warning];
+
+    pub(super) fn constant(self) -> &'static str {
+        match self {
+            Level::Debug => "LOG_DEBUG",
+            Level::Verbose => "LOG_VERBOSE",
+            Level::Notice => "LOG_NOTICE",
+            Level::Warning => "LOG_WARNING",
+        }
+    }
+}
+
+/// What scripts reach beyond the engine: the server that they run in.
+pub trait Outside: Send {
+    /// Runs a command that is allowed in scripts and that the engine does not have.
+    fn call(&mut self, keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply>;
+
+    /// The script is run again from its beginning: what it has published is not to be sent.
+    fn rolled_back(&mut self) {}
+
+    /// Whether the user who runs the script may call this command.
+    fn may_call(&self, _words: &[Bytes]) -> bool {
+        true
+    }
+
+    /// `redis.log`.
+    fn log(&mut self, level: Level, text: &str) {
+        match level {
+            Level::Debug | Level::Verbose => tracing::debug!(target: "script", "{text}"),
+            Level::Notice => tracing::info!(target: "script", "{text}"),
+            Level::Warning => tracing::warn!(target: "script", "{text}"),
+        }
+    }
+}
+
+/// Scripts with nothing around them but the engine.
+#[derive(Debug, Default)]
+pub struct Alone;
+
+impl Outside for Alone {
+    fn call(&mut self, keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+        let name = call.arg(0)?.to_ascii_lowercase();
+        match name.as_slice() {
+            b"ping" => {
+                let echoed = call.args.get(1).cloned().map(Reply::Bulk);
+                Ok(echoed.unwrap_or(Reply::Simple("PONG".into())))
+            }
+            b"echo" => Ok(Reply::Bulk(call.arg(1)?.clone())),
+            b"time" => {
+                let ms = keyspace.now_ms;
+                let part = |number: i64| Reply::bulk(number.to_string());
+                Ok(Reply::Array(vec![part(ms / 1000), part(ms % 1000 * 1000)]))
+            }
+            b"publish" | b"spublish" => Ok(Reply::Int(0)),
+            _ => {
+                let name = shown(&name);
+                Err(Stop::failed(format!("ERR '{name}' is not available to scripts here")))
+            }
+        }
+    }
+}
