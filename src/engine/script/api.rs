@@ -16,13 +16,8 @@ use crate::resp::{Protocol, Reply};
 const VERSION: &str = "7.0.15";
 const VERSION_NUMBER: u32 = 0x0007_000F;
 
-const CONSTANTS: [(&str, u32); 5] = [
-    ("REPL_NONE", 0),
-    ("REPL_AOF", 1),
-    ("REPL_SLAVE", 2),
-    ("REPL_REPLICA", 2),
-    ("REPL_ALL", 3),
-];
+const CONSTANTS: [(&str, u32); 5] =
+    [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)];
 
 pub fn table(lua: &Lua, kind: Kind, shared: &Shared) -> mlua::Result<Table> {
     let table = lua.create_table()?;
@@ -33,12 +28,16 @@ pub fn table(lua: &Lua, kind: Kind, shared: &Shared) -> mlua::Result<Table> {
     }
     log(lua, &table, shared)?;
     let session = shared.clone();
-    table.raw_set("setresp", lua.create_function(move |lua, args| set_resp(lua, &session, args))?)?;
+    table
+        .raw_set("setresp", lua.create_function(move |lua, args| set_resp(lua, &session, args))?)?;
     table.raw_set("sha1hex", lua.create_function(sha1_hex)?)?;
     table.raw_set("error_reply", lua.create_function(error_reply)?)?;
     table.raw_set("status_reply", lua.create_function(status_reply)?)?;
     let session = shared.clone();
-    table.raw_set("set_repl", lua.create_function(move |lua, args| set_repl(lua, &session, args))?)?;
+    table.raw_set(
+        "set_repl",
+        lua.create_function(move |lua, args| set_repl(lua, &session, args))?,
+    )?;
     for (name, value) in CONSTANTS {
         table.raw_set(name, value)?;
     }

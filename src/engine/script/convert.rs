@@ -109,12 +109,7 @@ pub fn truncated(number: f64) -> i64 {
     if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
 }
 
-fn table_reply(
-    lua: &Lua,
-    table: &Table,
-    protocol: Protocol,
-    depth: usize,
-) -> mlua::Result<Reply> {
+fn table_reply(lua: &Lua, table: &Table, protocol: Protocol, depth: usize) -> mlua::Result<Reply> {
     let inner = |value: Value| reply(lua, value, protocol, depth + 1);
     let line = |text: &mlua::LuaString| one_line(&text.as_bytes());
     if let Value::String(text) = table.raw_get("err")? {

@@ -102,9 +102,8 @@ impl Scripts {
 
     /// True for the commands that [`Scripts::execute`] runs, in any case.
     pub fn takes(name: &[u8]) -> bool {
-        const NAMES: [&str; 8] = [
-            "eval", "evalsha", "eval_ro", "evalsha_ro", "script", "function", "fcall", "fcall_ro",
-        ];
+        const NAMES: [&str; 8] =
+            ["eval", "evalsha", "eval_ro", "evalsha_ro", "script", "function", "fcall", "fcall_ro"];
         NAMES.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
     }
 
@@ -158,14 +157,14 @@ impl Scripts {
         self.shared.running.end();
         let Some(run) = self.shared.end() else { return Err(broken("no session")) };
         let reply = match &ran {
-            Ok(Ok(value)) => {
-                Ok(convert::to_reply(&interpreter.lua, value.clone(), run.protocol))
-            }
+            Ok(Ok(value)) => Ok(convert::to_reply(&interpreter.lua, value.clone(), run.protocol)),
             Ok(Err(value)) => Err(failure(start, &run, value, killed)),
             Err(error) => Err(broken(&raise::message(error))),
         };
         let out_of_memory = match &ran {
-            Ok(Err(value)) => value.as_string().is_some_and(|text| &*text.as_bytes() == b"not enough memory"),
+            Ok(Err(value)) => {
+                value.as_string().is_some_and(|text| &*text.as_bytes() == b"not enough memory")
+            }
             Ok(Ok(_)) => false,
             Err(_) => true,
         };
@@ -213,15 +212,14 @@ fn failure(start: &Start<'_>, run: &Run, value: &mlua::Value, killed: bool) -> S
         ));
     }
     let Some(failure) = &run.failure else {
-        let text = value.as_string().map(|text| String::from_utf8_lossy(&text.as_bytes()).into_owned());
+        let text =
+            value.as_string().map(|text| String::from_utf8_lossy(&text.as_bytes()).into_owned());
         let text = text.unwrap_or_else(|| "execution failure".into());
         return Stop::failed(format!("ERR Error running script {name}, {text}"));
     };
     let text = String::from_utf8_lossy(super::stop::c_text(&failure.text, usize::MAX));
     match &failure.place {
-        Some((source, line)) => {
-            Stop::failed(format!("{text} script: {name}, on {source}:{line}."))
-        }
+        Some((source, line)) => Stop::failed(format!("{text} script: {name}, on {source}:{line}.")),
         None => Stop::failed(text),
     }
 }

@@ -19,7 +19,7 @@ impl Flags {
             true => flag.as_bytes().eq_ignore_ascii_case(name),
             false => flag.as_bytes() == name,
         };
-        let found = FLAGS.iter().position(|flag| is(&flag));
+        let found = FLAGS.iter().position(|flag| is(flag));
         found.inspect(|bit| self.0 |= 1 << bit).is_some()
     }
 
@@ -28,7 +28,11 @@ impl Flags {
     }
 
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        FLAGS.iter().enumerate().filter(move |(bit, _)| self.0 & 1 << bit != 0).map(|(_, name)| *name)
+        FLAGS
+            .iter()
+            .enumerate()
+            .filter(move |(bit, _)| self.0 & 1 << bit != 0)
+            .map(|(_, name)| *name)
     }
 }
 

@@ -39,7 +39,9 @@ fn value(reply: Reply, protocol: Protocol) -> Value {
             Value::BigNumber(String::from_utf8_lossy(&digits).into_owned())
         }
         Reply::BigNumber(digits) => Value::Bulk(digits.to_vec()),
-        Reply::Verbatim(format, text) if resp3 => Value::Verbatim(format.into_owned(), text.to_vec()),
+        Reply::Verbatim(format, text) if resp3 => {
+            Value::Verbatim(format.into_owned(), text.to_vec())
+        }
         Reply::Verbatim(_, text) => Value::Bulk(text.to_vec()),
     }
 }

@@ -4,6 +4,7 @@ use mlua::{Lua, MultiValue, Table};
 
 use crate::engine::script::globals::number;
 
+type Single = fn(u32) -> u32;
 type Fold = fn(u32, u32) -> u32;
 
 const FOLDS: [(&str, Fold); 3] =
@@ -18,7 +19,7 @@ const SHIFTS: [(&str, Fold); 5] = [
     ("ror", |bits, by| bits.rotate_right(by)),
 ];
 
-const SINGLE: [(&str, fn(u32) -> u32); 3] =
+const SINGLE: [(&str, Single); 3] =
     [("tobit", |bits| bits), ("bnot", |bits| !bits), ("bswap", u32::swap_bytes)];
 
 pub fn table(lua: &Lua) -> mlua::Result<Table> {

@@ -110,7 +110,9 @@ impl<'a> Format<'a> {
     }
 }
 
-fn pack(lua: &Lua, args: MultiValue) -> mlua::Result<mlua::LuaString> {
+fn pack(lua: &Lua, mut args: MultiValue) -> mlua::Result<mlua::LuaString> {
+    // As Redis says it of the first one that is missing.
+    args.push_back(Value::Nil);
     let mut format = Format::new(lua, &args)?;
     let mut out: Vec<u8> = Vec::new();
     let mut total = 0;
@@ -230,9 +232,8 @@ fn unpack(lua: &Lua, args: MultiValue) -> mlua::Result<MultiValue> {
             b'c' => {
                 if item.size == 0 {
                     let size = results.pop().and_then(|size| lua.coerce_number(size).ok()?);
-                    let size = size.ok_or_else(|| {
-                        raise::error(lua, "format 'c0' needs a previous size")
-                    })?;
+                    let size =
+                        size.ok_or_else(|| raise::error(lua, "format 'c0' needs a previous size"))?;
                     item.size = usize::try_from(unsigned(size)).unwrap_or(usize::MAX);
                 }
                 let text = rest.get(..item.size).ok_or_else(short)?;
