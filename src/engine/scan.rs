@@ -89,11 +89,11 @@ fn position(name: &[u8]) -> u64 {
 /// A cursor as `strtoul` reads it: an empty one is 0, a negative one wraps around.
 pub fn cursor(text: &[u8]) -> Answer<u64> {
     let fault = Stop::error("ERR invalid cursor");
+    // A C string ends at its first zero byte.
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     if text.is_empty() {
         return Ok(0);
     }
-    // A C string ends at its first zero byte.
-    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let text = std::str::from_utf8(text).map_err(|_| fault.clone())?;
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
