@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use mlua::{Lua, Table, Value};
 
-use super::raise;
+use super::{raise, with_stack};
 use crate::engine::number::double_text;
 use crate::resp::{Protocol, Reply};
 
@@ -97,7 +97,8 @@ fn reply(lua: &Lua, value: Value, protocol: Protocol, depth: usize) -> Reply {
         Value::Integer(number) => Reply::Int(number),
         Value::Number(number) => Reply::Int(truncated(number)),
         Value::Table(table) => {
-            table_reply(lua, &table, protocol, depth).unwrap_or_else(|_| Reply::Array(Vec::new()))
+            let reply = with_stack(|| table_reply(lua, &table, protocol, depth));
+            reply.unwrap_or_else(|_| Reply::Array(Vec::new()))
         }
         _ => Reply::Nil,
     }

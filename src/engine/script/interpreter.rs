@@ -5,7 +5,7 @@ use mlua::{Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, V
 use super::libraries;
 use super::raise::{self, Raise};
 use super::running::Kind;
-use super::session::Shared;
+use super::session::{Failure, Shared};
 use super::{api, globals};
 
 /// Instructions between two looks at whether the script shall be killed.
@@ -52,12 +52,19 @@ impl Interpreter {
         globals::guard(&lua, &host)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=prelude");
         let calls: Table = prelude.into_function()?.call(&host)?;
-        let running = shared.running.clone();
+        let session = shared.clone();
         lua.set_global_hook(
             HookTriggers::new().every_nth_instruction(HOOK_INSTRUCTIONS),
-            move |_, _| match running.is_killed() {
-                true => Err(Raise::End.into()),
-                false => Ok(VmState::Continue),
+            move |_, frame| {
+                if !session.running.is_killed() {
+                    return Ok(VmState::Continue);
+                }
+                let source = frame.source().source.map(|source| source.into_owned());
+                let line = frame.current_line().map_or(-1, |line| line as i64);
+                let text = b"ERR Script killed by user with SCRIPT KILL...".to_vec();
+                let place = source.map(|source| (source, line));
+                session.with(|run| run.failure = Some(Failure { text, place }));
+                Err(Raise::End.into())
             },
         )?;
         lua.set_memory_limit(max_bytes)?;

@@ -83,8 +83,10 @@ pub struct Declared {
 }
 
 impl Libraries {
-    fn owner(&self, function: &[u8]) -> Option<(&Bytes, &Declared)> {
-        self.0.iter().find_map(|(name, library)| Some((name, library.functions.get(function)?)))
+    /// The function of this name, in any case.
+    fn find(&self, function: &[u8]) -> Option<(&Bytes, &Declared)> {
+        let mut functions = self.0.values().flat_map(|library| &library.functions);
+        functions.find(|(name, _)| name.eq_ignore_ascii_case(function))
     }
 
     fn functions(&self) -> usize {
@@ -101,12 +103,19 @@ impl Scripts {
             (b"delete", 1) => self.delete(ks, &args[0]),
             (b"list", _) => self.list(args),
             (b"dump", 0) => Ok(Reply::Bulk(self.dump())),
-            (b"restore", 1..) => self.restore(ks, args),
-            (b"flush", _) => self.flush(ks, args),
+            (b"restore", 1 | 2) => self.restore(ks, args),
+            (b"flush", 0 | 1) => self.flush(ks, args),
             (b"stats", 0) => self.stats(),
             (b"kill", 0) => self.shared.running.kill(Kind::Function),
             (b"help", 0) => {
                 Ok(Reply::Array(HELP.iter().map(|line| Reply::Simple((*line).into())).collect()))
+            }
+            (b"flush", _) | (b"restore", 3..) => {
+                let name = shown(call.arg(1)?);
+                Err(Stop::failed(format!(
+                    "ERR unknown subcommand or wrong number of arguments for '{name}'. Try \
+                     FUNCTION HELP."
+                )))
             }
             (b"load" | b"delete" | b"dump" | b"restore" | b"stats" | b"kill" | b"help", _) => {
                 let name = String::from_utf8_lossy(&name);
@@ -134,10 +143,10 @@ impl Scripts {
         read_only: bool,
     ) -> Answer<Reply> {
         let name = call.arg(1)?;
-        let Some((_, declared)) = self.libraries.owner(name) else {
+        let Some((name, declared)) = self.libraries.find(name) else {
             return Err(Stop::error("ERR Function not found"));
         };
-        let no_writes = declared.flags.no_writes();
+        let (name, no_writes) = (name.clone(), declared.flags.no_writes());
         let count = number::parse_int(call.arg(2)?)
             .ok_or(Stop::error("ERR Bad number of keys provided"))?;
         let (keys, args) = keys_and_args(call, count)?;
@@ -147,7 +156,7 @@ impl Scripts {
             ));
         }
         self.revive()?;
-        let name = String::from_utf8_lossy(name);
+        let name = String::from_utf8_lossy(&name);
         let read_only = read_only || no_writes;
         let start = Start { kind: Kind::Function, name: &name, read_only, keys, args };
         self.run(keyspace, call, &start)
@@ -223,7 +232,7 @@ impl Scripts {
         if registered.0.is_empty() {
             return Err(Stop::error("ERR No functions registered"));
         }
-        if let Some(taken) = registered.0.keys().find(|name| others.owner(name).is_some()) {
+        if let Some(taken) = registered.0.keys().find(|name| others.find(name).is_some()) {
             let taken = shown(taken);
             return Err(Stop::failed(format!("ERR Function {taken} already exists")));
         }
@@ -286,14 +295,8 @@ impl Scripts {
         match args {
             [] => {}
             [mode] if known(mode) => {}
-            [_] => {
-                return Err(Stop::error("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
-            }
             _ => {
-                return Err(Stop::error(
-                    "ERR unknown subcommand or wrong number of arguments for 'flush'. Try FUNCTION \
-                     HELP.",
-                ));
+                return Err(Stop::error("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
             }
         }
         self.libraries = Libraries::default();
@@ -319,12 +322,6 @@ impl Scripts {
                 ));
             }
         };
-        if args.len() > 2 {
-            return Err(Stop::error(
-                "ERR unknown subcommand or wrong number of arguments for 'restore'. Try FUNCTION \
-                 HELP.",
-            ));
-        }
         let sources = rdb::decode_functions(&args[0])
             .map_err(|fault| Stop::error(fault.function_restore_reply()))?;
         self.revive()?;
@@ -348,7 +345,7 @@ impl Scripts {
                 }
             }
             let mut functions = new.0.values().flat_map(|library| library.functions.keys());
-            if let Some(taken) = functions.find(|name| others.owner(name).is_some()) {
+            if let Some(taken) = functions.find(|name| others.find(name).is_some()) {
                 let taken = shown(taken);
                 return Err(Stop::failed(format!("ERR Function {taken} already exists")));
             }

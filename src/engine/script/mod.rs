@@ -153,12 +153,12 @@ impl Scripts {
                 Kind::Function => interpreter.call(start.name, keys, args),
             }
         })();
-        let killed = self.shared.running.is_killed();
         self.shared.running.end();
         let Some(run) = self.shared.end() else { return Err(broken("no session")) };
         let reply = match &ran {
             Ok(Ok(value)) => Ok(convert::to_reply(&interpreter.lua, value.clone(), run.protocol)),
-            Ok(Err(value)) => Err(failure(start, &run, value, killed)),
+            Ok(Err(value)) => Err(failure(start, &run, value)),
+            Err(_) if run.failure.is_some() => Err(failure(start, &run, &mlua::Value::Nil)),
             Err(error) => Err(broken(&raise::message(error))),
         };
         let out_of_memory = match &ran {
@@ -203,14 +203,8 @@ impl Scripts {
 }
 
 /// The error reply of a script that ended with one. Source: `luaCallFunction` of Redis 7.0.
-fn failure(start: &Start<'_>, run: &Run, value: &mlua::Value, killed: bool) -> Stop {
+fn failure(start: &Start<'_>, run: &Run, value: &mlua::Value) -> Stop {
     let name = start.name;
-    if killed {
-        let text = "ERR Error running script";
-        return Stop::failed(format!(
-            "{text} {name}, ERR Script killed by user with SCRIPT KILL..."
-        ));
-    }
     let Some(failure) = &run.failure else {
         let text =
             value.as_string().map(|text| String::from_utf8_lossy(&text.as_bytes()).into_owned());
@@ -222,6 +216,11 @@ fn failure(start: &Start<'_>, run: &Run, value: &mlua::Value, killed: bool) -> S
         Some((source, line)) => Stop::failed(format!("{text} script: {name}, on {source}:{line}.")),
         None => Stop::failed(text),
     }
+}
+
+/// Runs one level of a recursion whose depth scripts decide on, with room on the stack.
+fn with_stack<R>(level: impl FnOnce() -> R) -> R {
+    stacker::maybe_grow(64 << 10, 1 << 20, level)
 }
 
 /// The interpreter itself could not go on.

@@ -49,8 +49,8 @@ pub fn argument(lua: &Lua, number: usize, what: &str) -> mlua::Error {
     });
     let (name, method) = called.unwrap_or_default();
     let name = name.unwrap_or_else(|| "?".into());
-    match number - usize::from(method) {
-        0 => error(lua, format!("calling '{name}' on bad self ({what})")),
+    match number.saturating_sub(usize::from(method)) {
+        0 if method => error(lua, format!("calling '{name}' on bad self ({what})")),
         number => error(lua, format!("bad argument #{number} to '{name}' ({what})")),
     }
 }

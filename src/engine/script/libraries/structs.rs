@@ -111,9 +111,9 @@ impl<'a> Format<'a> {
 }
 
 fn pack(lua: &Lua, mut args: MultiValue) -> mlua::Result<mlua::LuaString> {
+    let mut format = Format::new(lua, &args)?;
     // As Redis says it of the first one that is missing.
     args.push_back(Value::Nil);
-    let mut format = Format::new(lua, &args)?;
     let mut out: Vec<u8> = Vec::new();
     let mut total = 0;
     let mut at = 1;
