@@ -19,7 +19,7 @@ impl Flags {
             true => flag.as_bytes().eq_ignore_ascii_case(name),
             false => flag.as_bytes() == name,
         };
-        let found = FLAGS.iter().position(|flag| is(flag));
+        let found = FLAGS.iter().position(is);
         found.inspect(|bit| self.0 |= 1 << bit).is_some()
     }
 
