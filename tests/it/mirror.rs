@@ -293,6 +293,45 @@ fn a_held_write_is_in_postgres_when_it_is_answered() {
     }
 }
 
+/// What PostgreSQL cannot follow is read again from Redis; the client's answer waits for that too.
+fn hold_until_read_again(meanwhile: fn(&mut Postgres), allowed: &str) {
+    let mut trio = Trio::new("dual_write");
+    trio.options = trio.options.family("match = 'tmp:*'\nmirror = false").allow(allowed);
+    trio.options = trio.options.set("strategy", "ack_timeout_ms", 30_000);
+    let tandem = trio.tandem();
+    tandem.wait_holding(true);
+    let mut client = tandem.client();
+    run(&mut client, "SET tmp:a begun");
+    // Nobody can read the key's state for as long.
+    run(&mut trio.redis.client(), "ACL SETUSER default -dump");
+    let (redis, postgres) = (&trio.redis, &mut trio.postgres);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            meanwhile(postgres);
+            std::thread::sleep(Duration::from_millis(300));
+            run(&mut redis.client(), "ACL SETUSER default +dump");
+        });
+        run(&mut client, "RENAME tmp:a a");
+    });
+    let query = "SELECT length(value) FROM tandem.strings JOIN tandem.keys ON id = key_id";
+    assert_eq!(trio.postgres.sql(query), "5", "acknowledged");
+}
+
+#[test]
+fn a_held_write_that_is_read_again_is_in_postgres_when_it_is_answered() {
+    hold_until_read_again(|_| (), "no line at all");
+}
+
+#[test]
+fn a_held_write_that_is_read_again_outlives_the_connection_to_postgres() {
+    let fail = |postgres: &mut Postgres| {
+        postgres.kill9();
+        postgres.restart();
+    };
+    hold_until_read_again(fail, "PostgreSQL is away");
+}
+
 /// A key that is read again from Redis becomes known while commands on it go on.
 #[test]
 fn a_key_is_read_again_under_load() {

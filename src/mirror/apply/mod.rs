@@ -13,6 +13,7 @@ mod route;
 mod run;
 mod snapshot;
 mod start;
+mod withheld;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,13 +26,13 @@ use tokio_util::sync::CancellationToken;
 pub use error::ApplyError;
 use plan::{Batch, Session};
 use reread::Rereads;
+use withheld::{Released, Withheld};
 
 use super::Shared;
 use super::log::{Entry, Received};
 use super::snapshot::Snapshot;
 use crate::engine::{Expiry, Keyspace};
 use crate::store::{Commit, Position, Store, StoreError};
-use crate::strategy::Barrier;
 use crate::upstream::SidePool;
 
 /// How often a position is written when nothing but the position has changed.
@@ -51,7 +52,7 @@ pub(super) fn now_ms() -> i64 {
 struct InFlight {
     task: JoinHandle<Result<(), StoreError>>,
     received: Vec<Received>,
-    barriers: Vec<Barrier>,
+    released: Released,
     position: Position,
     /// The number of the changes, for the keyspace.
     seq: u64,
@@ -81,6 +82,7 @@ pub struct Applier {
     /// Run and not yet committed.
     open: Batch,
     in_flight: Option<InFlight>,
+    withheld: Withheld,
     committed_seq: u64,
 }
 
@@ -243,6 +245,7 @@ impl Applier {
     /// released; the position is then written now and then, or when `force` is set.
     async fn commit(&mut self, force: bool) -> Result<(), ApplyError> {
         let open = std::mem::take(&mut self.open);
+        let released = self.withheld.pass(open.barriers, &self.rereads);
         let (delta, seq) = self.keyspace.take_delta();
         let (rereads_added, rereads_done) = self.rereads.take_changes();
         let reached = if open.received.is_empty() { self.reached } else { open.end_offset };
@@ -257,7 +260,8 @@ impl Applier {
         let moved = *durable != position;
         if only_position && !(moved && (force || self.position_written.elapsed() >= IDLE_POSITION))
         {
-            self.shared.gate.commit(&open.barriers);
+            self.withheld.landed();
+            self.shared.gate.commit(&released.barriers);
             self.applied(self.reached);
             return Ok(());
         }
@@ -266,8 +270,7 @@ impl Applier {
             Commit { delta, position: Some(position.clone()), rereads_added, rereads_done };
         let store = Arc::clone(&self.store);
         let task = tokio::spawn(async move { store.persist(&commit).await });
-        let Batch { received, barriers, .. } = open;
-        self.in_flight = Some(InFlight { task, received, barriers, position, seq });
+        self.in_flight = Some(InFlight { task, received: open.received, released, position, seq });
         self.note_oldest();
         self.keyspace.sweep(self.shared.config.mirror.cache_bytes, self.committed_seq);
         Ok(())
@@ -289,7 +292,8 @@ impl Applier {
         mirror.commits.fetch_add(1, Ordering::Relaxed);
         mirror.effects.fetch_add(flight.received.len() as u64, Ordering::Relaxed);
         self.shared.log.committed(flight.position.offset)?;
-        self.shared.gate.commit(&flight.barriers);
+        self.withheld.landed();
+        self.shared.gate.commit(&flight.released.barriers);
         let offset = flight.position.offset;
         self.shared.set_stored(Some(flight.position.clone()));
         self.position = Some(flight.position);
@@ -312,10 +316,13 @@ impl Applier {
     /// Puts everything that is not committed back into the log, on disk.
     fn spill(&mut self) {
         let mut uncommitted = Vec::new();
+        let mut released = Released::default();
         if let Some(flight) = self.in_flight.take() {
             flight.task.abort();
+            released = flight.released;
             uncommitted.extend(flight.received);
         }
+        self.withheld.undo(released);
         for batch in [&mut self.open, &mut self.partial] {
             uncommitted.append(&mut std::mem::take(batch).received);
         }

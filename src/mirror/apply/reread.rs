@@ -32,6 +32,14 @@ enum Answer {
     Here(State, u32),
 }
 
+/// A key that waits.
+struct Pending {
+    name: KeyName,
+    answer: Answer,
+    /// The number of its first mark: writes before that one have not reached PostgreSQL.
+    since: u64,
+}
+
 /// Keys that are waiting for their mark.
 pub struct Rereads {
     side: SidePool,
@@ -39,7 +47,7 @@ pub struct Rereads {
     next: u64,
     suspended: HashSet<KeyName>,
     /// By the number of the mark.
-    pending: HashMap<u64, (KeyName, Answer)>,
+    pending: HashMap<u64, Pending>,
     /// Keys that began or ended to wait since the last commit, for PostgreSQL to remember.
     added: Vec<KeyName>,
     done: Vec<KeyName>,
@@ -65,6 +73,16 @@ impl Rereads {
         self.suspended.is_empty()
     }
 
+    /// Where the stream stands, for [`Rereads::behind`].
+    pub fn place(&self) -> u64 {
+        self.next
+    }
+
+    /// True when every key that began to wait up to `place` has been read again.
+    pub fn behind(&self, place: u64) -> bool {
+        self.pending.values().all(|pending| pending.since > place)
+    }
+
     pub fn is_suspended(&self, db: Db, key: &Bytes) -> bool {
         !self.suspended.is_empty() && self.suspended.contains(&(db, key.clone()))
     }
@@ -72,6 +90,10 @@ impl Rereads {
     /// Starts to re-read a key. From here on its commands are passed over. A key that is waiting goes
     /// on waiting for its mark: whatever comes before the mark is in what was read there. False then.
     pub fn start(&mut self, db: Db, key: &Bytes) -> bool {
+        self.start_since(None, db, key)
+    }
+
+    fn start_since(&mut self, since: Option<u64>, db: Db, key: &Bytes) -> bool {
         let name = (db, key.clone());
         if !self.suspended.insert(name.clone()) {
             return false;
@@ -81,7 +103,8 @@ impl Rereads {
         self.done.retain(|done| *done != name);
         self.added.push(name.clone());
         let (sender, receiver) = oneshot::channel();
-        self.pending.insert(number, (name, Answer::Awaited(receiver)));
+        let since = since.unwrap_or(number);
+        self.pending.insert(number, Pending { name, answer: Answer::Awaited(receiver), since });
         let (side, channel, key) = (self.side.clone(), Arc::clone(&self.channel), key.clone());
         tokio::spawn(async move {
             let mut backoff = Backoff::default();
@@ -118,7 +141,7 @@ impl Rereads {
     /// A mark came by: the key and its state there. `None`: it is not one of ours, it is that of an
     /// attempt whose answer was lost, or the key has to be read once more.
     pub async fn arrived(&mut self, mark: Mark) -> Option<(Db, Bytes, State)> {
-        let (name, answer) = self.pending.remove(&mark.number)?;
+        let Pending { name, answer, since } = self.pending.remove(&mark.number)?;
         let answer = match answer {
             Answer::Here(state, attempt) => Some((state, attempt)),
             // The transaction has run, its answer is on the way; a lost connection starts it again.
@@ -135,12 +158,13 @@ impl Rereads {
                 Some((name.0, name.1, state))
             }
             Some((state, attempt)) => {
-                self.pending.insert(mark.number, (name, Answer::Here(state, attempt)));
+                let answer = Answer::Here(state, attempt);
+                self.pending.insert(mark.number, Pending { name, answer, since });
                 None
             }
             None => {
                 self.suspended.remove(&name);
-                self.start(name.0, &name.1);
+                self.start_since(Some(since), name.0, &name.1);
                 None
             }
         }
@@ -169,7 +193,7 @@ impl Rereads {
         self.pending.clear();
         (self.added, self.done) = (Vec::new(), Vec::new());
         for (db, key) in keys {
-            self.start(db, &key);
+            self.start_since(Some(0), db, &key);
         }
     }
 }

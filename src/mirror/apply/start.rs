@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Applier, ApplyError, Batch, Session};
+use super::{Applier, ApplyError, Batch, Session, Withheld};
 use crate::mirror::Shared;
 use crate::mirror::apply::reread::Rereads;
 use crate::store::{Position, Store};
@@ -48,6 +48,7 @@ impl Applier {
             running_at_ms: None,
             open: Batch::default(),
             in_flight: None,
+            withheld: Withheld::default(),
             committed_seq: 0,
         };
         let stretch = applier.shared.log.stretch();
