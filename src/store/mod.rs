@@ -35,7 +35,7 @@ pub struct Store {
     connector: Connector,
     session: Session,
     loads: OnceLock<load::Statements>,
-    persists: OnceLock<persist::Statements>,
+    persists: OnceLock<persist::Prepared>,
     /// The writer's number; 0 until [`Store::position`] has taken one.
     epoch: AtomicI64,
 }
@@ -85,16 +85,15 @@ impl Store {
 
     /// Commits one transaction: the changes and the position that they reach.
     pub async fn persist(&self, commit: &Commit) -> Result<(), StoreError> {
-        let statements = match self.persists.get() {
-            Some(statements) => statements,
+        let prepared = match self.persists.get() {
+            Some(prepared) => prepared,
             None => {
-                let prepared =
-                    self.session.run(persist::Statements::prepare(self.session.client())).await?;
+                let prepared = persist::Prepared::new(&self.session).await?;
                 self.persists.get_or_init(|| prepared)
             }
         };
         let epoch = self.epoch.load(Ordering::Acquire);
-        persist::persist(&self.session, statements, epoch, commit).await
+        persist::persist(&self.session, prepared, epoch, commit).await
     }
 
     /// Loads what is asked for, one answer per need, in their order. Not while a commit is under way.

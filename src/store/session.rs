@@ -43,6 +43,15 @@ macro_rules! statements {
                 let ($($statement,)+) = futures_util::try_join!($(prepare(client, $sql),)+)?;
                 Ok($name { $($statement,)+ })
             }
+
+            /// The text of one of them.
+            #[allow(dead_code, reason = "not every set of statements is put together anew")]
+            pub fn text(&self, statement: &tokio_postgres::Statement) -> &'static str {
+                $(if std::ptr::eq(statement, &self.$statement) {
+                    return $sql;
+                })+
+                ""
+            }
         }
     };
 }

@@ -223,15 +223,18 @@ impl Pool {
         loop {
             backoff.wait().await;
             match handshake::open(&self.context.connector, &self.home).await {
-                Ok((_, facts)) => {
-                    self.context.learn(&facts);
-                    *self.down.borrow_mut() = None;
-                    self.probing.set(false);
-                    tracing::info!(redis = self.context.connector.address(), "Redis is back");
-                    return;
+                Ok((_, facts)) => self.context.learn(&facts),
+                // The user was let in: SELECT alone is refused while a slow script runs.
+                Err(OpenError::Database { .. }) => {}
+                Err(error) => {
+                    *self.down.borrow_mut() = Some(error.to_string());
+                    continue;
                 }
-                Err(error) => *self.down.borrow_mut() = Some(error.to_string()),
             }
+            *self.down.borrow_mut() = None;
+            self.probing.set(false);
+            tracing::info!(redis = self.context.connector.address(), "Redis is back");
+            return;
         }
     }
 }

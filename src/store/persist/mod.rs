@@ -1,6 +1,8 @@
 //! Commits: everything that a delta changed and the position that it reaches, in one transaction.
-//! Ordinary changes go out as one pipeline from BEGIN to COMMIT, in one round trip.
+//! Ordinary changes go out as one statement, larger ones as one pipeline from BEGIN to COMMIT; both
+//! take one round trip.
 
+mod at_once;
 mod batch;
 mod changes;
 mod flush;
@@ -9,21 +11,71 @@ mod streams;
 
 use std::time::Duration;
 
-pub use statements::Statements;
-
+use self::at_once::AtOnce;
 use super::session::{Param, Pipeline, Session};
 use super::{Commit, StoreError, db_column};
 use crate::engine::Db;
 use crate::engine::delta::Step;
-use batch::Batch;
+use batch::{Batch, Call};
 use bytes::Bytes;
+use statements::Statements;
 
 /// PostgreSQL is given this much longer for each megabyte that is written.
 const PER_MEGABYTE: Duration = Duration::from_millis(100);
 /// Flushes and swaps touch as many rows as there are.
 const WHOLE_TABLES: Duration = Duration::from_secs(3600);
 
+/// What a session needs to commit, prepared once.
+pub struct Prepared {
+    statements: Statements,
+    at_once: Option<AtOnce>,
+}
+
+impl Prepared {
+    pub async fn new(session: &Session) -> Result<Prepared, StoreError> {
+        let statements = session.run(Statements::prepare(session.client())).await?;
+        let at_once = session.run(AtOnce::prepare(session, &statements)).await?;
+        Ok(Prepared { statements, at_once })
+    }
+}
+
 pub async fn persist(
+    session: &Session,
+    prepared: &Prepared,
+    epoch: i64,
+    commit: &Commit,
+) -> Result<(), StoreError> {
+    let statements = &prepared.statements;
+    let changes = match &commit.delta.steps[..] {
+        [] => Vec::new(),
+        [Step::Changes(changes)] => changes::calls(statements, changes)?,
+        _ => return in_steps(session, statements, epoch, commit).await,
+    };
+    let mut calls = vec![position(statements, epoch, commit)];
+    calls.extend(changes);
+    calls.extend(rereads(statements, commit)?);
+    let bytes = calls.iter().map(|call| call.bytes).sum();
+    let calls = match &prepared.at_once {
+        None => calls,
+        Some(at_once) => match at_once::parameters(statements, calls) {
+            Ok(params) => {
+                let answered = session.client().execute_raw(at_once.statement(), params);
+                let answered = session.within(limit(session, bytes), answered).await;
+                return answered.map(drop).map_err(StoreError::during_commit);
+            }
+            Err(calls) => calls,
+        },
+    };
+    let mut pipeline = session.pipeline();
+    pipeline.send(&statements.begin, vec![]);
+    send(&mut pipeline, calls);
+    pipeline.send(&statements.commit, vec![]);
+    let answered = session.within(limit(session, bytes), pipeline.finish()).await;
+    answered.map_err(StoreError::during_commit)
+}
+
+/// Changes between which whole databases are flushed or swapped, or functions change.
+async fn in_steps(
     session: &Session,
     statements: &Statements,
     epoch: i64,
@@ -31,8 +83,7 @@ pub async fn persist(
 ) -> Result<(), StoreError> {
     let mut pipeline = session.pipeline();
     pipeline.send(&statements.begin, vec![]);
-    send_position(&mut pipeline, statements, epoch, commit);
-    let mut bytes = 0;
+    let mut bytes = send(&mut pipeline, vec![position(statements, epoch, commit)]);
     for step in &commit.delta.steps {
         match step {
             Step::Changes(changes) => {
@@ -71,7 +122,7 @@ pub async fn persist(
             }
         }
     }
-    send_rereads(&mut pipeline, statements, commit)?;
+    send(&mut pipeline, rereads(statements, commit)?);
     pipeline.send(&statements.commit, vec![]);
     let answered = session.within(limit(session, bytes), pipeline.finish()).await;
     answered.map_err(StoreError::during_commit)
@@ -81,7 +132,7 @@ fn limit(session: &Session, bytes: usize) -> Duration {
     session.timeout() + PER_MEGABYTE * u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
 }
 
-fn send<'a>(pipeline: &mut Pipeline<'a>, calls: Vec<batch::Call<'a>>) -> usize {
+fn send<'a>(pipeline: &mut Pipeline<'a>, calls: Vec<Call<'a>>) -> usize {
     let mut bytes = 0;
     for call in calls {
         bytes += call.bytes;
@@ -91,31 +142,23 @@ fn send<'a>(pipeline: &mut Pipeline<'a>, calls: Vec<batch::Call<'a>>) -> usize {
 }
 
 /// The position goes first: it is what tells an earlier writer that it is not the writer any more.
-fn send_position<'a>(
-    pipeline: &mut Pipeline<'a>,
-    statements: &Statements,
-    epoch: i64,
-    commit: &'a Commit,
-) {
-    match &commit.position {
-        None => pipeline.send(&statements.fence, vec![Box::new(epoch)]),
-        Some(position) => {
-            let params: Vec<Param<'_>> = vec![
-                Box::new(epoch),
-                Box::new(&position.replid),
-                Box::new(position.offset),
-                Box::new(db_column(position.db)),
-            ];
-            pipeline.send(&statements.position, params);
-        }
-    }
+fn position<'a>(statements: &'a Statements, epoch: i64, commit: &'a Commit) -> Call<'a> {
+    let Some(position) = &commit.position else {
+        return Call { statement: &statements.fence, params: vec![Box::new(epoch)], bytes: 0 };
+    };
+    let params: Vec<Param<'_>> = vec![
+        Box::new(epoch),
+        Box::new(&position.replid),
+        Box::new(position.offset),
+        Box::new(db_column(position.db)),
+    ];
+    Call { statement: &statements.position, params, bytes: 0 }
 }
 
-fn send_rereads<'a>(
-    pipeline: &mut Pipeline<'a>,
+fn rereads<'a>(
     statements: &'a Statements,
     commit: &'a Commit,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Call<'a>>, StoreError> {
     let mut calls = Vec::new();
     // Done first: a key that is done and added again has to be read again.
     let lists = [
@@ -129,6 +172,5 @@ fn send_rereads<'a>(
         }
         batch.finish(&mut calls)?;
     }
-    send(pipeline, calls);
-    Ok(())
+    Ok(calls)
 }

@@ -1,6 +1,7 @@
 //! The store against real PostgreSQL servers.
 
 mod bulk;
+mod commit;
 mod random;
 mod schema;
 
