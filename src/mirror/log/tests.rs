@@ -1,0 +1,139 @@
+use super::*;
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt, SeedableRng};
+
+const ID: &str = "0123456789012345678901234567890123456789";
+
+fn open(dir: &std::path::Path) -> Log {
+    Log::with_memory(Spool::open(dir, 1 << 30).expect("spool"), 2000)
+}
+
+fn commands(from: i64, count: i64) -> Vec<Received> {
+    let args = |n: i64| vec![Bytes::from_static(b"SET"), Bytes::from(n.to_string())];
+    (from + 1..=from + count).map(|n| Received { args: args(n), end_offset: n, at_ms: n }).collect()
+}
+
+fn taken(log: &Log, count: usize) -> Vec<Received> {
+    let mut entries = Vec::new();
+    log.take(count, usize::MAX, &mut entries).expect("take");
+    let commands = entries.into_iter().filter_map(|entry| match entry {
+        Entry::Command(command) => Some(command),
+        Entry::Lineage(replid) => {
+            assert_eq!(&*replid, ID, "what was pushed belongs to one lineage");
+            None
+        }
+        Entry::Snapshot(_) => panic!("no snapshot was pushed"),
+    });
+    commands.collect()
+}
+
+/// Whatever happens to PostgreSQL and to the process, every command is handed out again until it
+/// is committed, in order and without a gap.
+#[test]
+fn nothing_is_lost_between_link_and_postgres() {
+    let seed = rand::rng().next_u64();
+    println!("seed {seed}");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().expect("directory");
+    let id: Arc<str> = ID.into();
+    let mut log = open(dir.path());
+    log.restart(Some((Arc::clone(&id), 0))).expect("restart");
+    let (mut pushed, mut committed) = (0, 0);
+    let mut uncommitted: Vec<Received> = Vec::new();
+    for step in 0..3000 {
+        match rng.random_range(0..10) {
+            0..4 => {
+                let count = rng.random_range(1..40);
+                assert!(log.push(ID, pushed, commands(pushed, count)).expect("push"));
+                pushed += count;
+            }
+            4..7 => {
+                let next = uncommitted.last().map_or(committed, |last| last.end_offset) + 1;
+                // What a restart hands out again is passed over, as the applier does.
+                let fresh = taken(&log, rng.random_range(1..200));
+                let fresh: Vec<_> = fresh.into_iter().filter(|c| c.end_offset >= next).collect();
+                let expected = commands(next - 1, fresh.len() as i64);
+                let same = fresh.iter().map(|c| (&c.args, c.end_offset));
+                assert!(
+                    same.eq(expected.iter().map(|c| (&c.args, c.end_offset))),
+                    "step {step}, seed {seed}"
+                );
+                uncommitted.extend(fresh);
+            }
+            7 | 8 => {
+                if let Some(last) = uncommitted.last() {
+                    committed = last.end_offset;
+                    uncommitted.clear();
+                    log.committed(committed).expect("committed");
+                }
+            }
+            _ => {
+                log.spill(&id, committed, std::mem::take(&mut uncommitted), VecDeque::new())
+                    .expect("spill");
+                if rng.random_bool(0.5) {
+                    drop(log);
+                    log = open(dir.path());
+                    match log.stretch() {
+                        Some((replid, begin, end)) => {
+                            assert_eq!(
+                                (replid.as_str(), end),
+                                (ID, pushed),
+                                "step {step}, seed {seed}"
+                            );
+                            assert!(begin <= committed, "step {step}, seed {seed}");
+                        }
+                        None => {
+                            assert_eq!(committed, pushed, "step {step}, seed {seed}");
+                            log.restart(Some((Arc::clone(&id), pushed))).expect("restart");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The link may still be at work on the stretch that was given up.
+#[test]
+fn what_does_not_follow_the_end_is_not_taken() {
+    let dir = tempfile::tempdir().expect("directory");
+    let log = open(dir.path());
+    assert!(!log.push(ID, 0, commands(0, 3)).expect("push"), "nothing to follow");
+    log.restart(Some((ID.into(), 5))).expect("restart");
+    for (id, begin) in [(ID, 4), (ID, 6), ("another", 5)] {
+        assert!(!log.push(id, begin, commands(begin, 3)).expect("push"), "{id} {begin}");
+    }
+    assert!(taken(&log, 10).is_empty());
+    assert!(log.push(ID, 5, commands(5, 3)).expect("push"));
+    assert_eq!(taken(&log, 10), commands(5, 3));
+    assert_eq!(log.end(), Some((ID.into(), 8)));
+}
+
+#[test]
+fn a_torn_tail_is_cut_off() {
+    let dir = tempfile::tempdir().expect("directory");
+    let id: Arc<str> = ID.into();
+    let log = open(dir.path());
+    log.restart(Some((Arc::clone(&id), 0))).expect("restart");
+    log.spill(&id, 0, commands(0, 10), VecDeque::new()).expect("spill");
+    drop(log);
+    let file = std::fs::read_dir(dir.path())
+        .expect("dir")
+        .next()
+        .expect("a segment")
+        .expect("entry")
+        .path();
+    let bytes = std::fs::read(&file).expect("read");
+    for cut in 56..bytes.len() {
+        std::fs::write(&file, &bytes[..cut]).expect("write");
+        let log = open(dir.path());
+        let whole = taken(&log, 100);
+        assert!(whole.len() < 10 && whole == commands(0, whole.len() as i64), "cut at {cut}");
+        std::fs::write(&file, &bytes).expect("write");
+    }
+    let mut flipped = bytes.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    std::fs::write(&file, &flipped).expect("write");
+    assert!(taken(&open(dir.path()), 100).len() < 10);
+}
