@@ -7,6 +7,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod engine;
+pub mod local;
 pub mod mirror;
 mod open_files;
 pub mod proxy;

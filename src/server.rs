@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
+use crate::local::{LocalServer, StartError};
 use crate::mirror::{Mirror, MirrorError};
 use crate::open_files;
 use crate::proxy::{BindError, Listeners, Shared, run_worker};
@@ -24,8 +26,10 @@ pub enum ServerError {
     Redis(#[from] ConnectError),
     #[error(transparent)]
     Mirror(#[from] MirrorError),
+    #[error(transparent)]
+    Local(#[from] StartError),
     #[error(
-        "strategy.mode = {0:?} is not served yet; choose dual_write, cache_first or redis_only"
+        "strategy.mode = {0:?} is not served yet; choose dual_write, cache_first, redis_only or postgres_only"
     )]
     Strategy(&'static str),
     #[error("cannot start a worker: {0}")]
@@ -49,6 +53,8 @@ pub struct Server {
     workers: Vec<JoinHandle<()>>,
     /// Its end is asked for only when the workers have ended: replies that they hold wait for it.
     mirror: Option<(JoinHandle<()>, CancellationToken)>,
+    /// Answers in `postgres_only`; ends when nobody can ask any more.
+    local: Option<LocalServer>,
     address: std::net::SocketAddr,
 }
 
@@ -56,11 +62,10 @@ impl Server {
     /// Binds the ports and starts the workers and the mirror; Redis and PostgreSQL may be away.
     pub fn start(config: Config, shutdown: CancellationToken) -> Result<Server, ServerError> {
         let mode = config.strategy.mode;
-        if matches!(mode, Mode::DatabaseFirst | Mode::PostgresOnly) {
+        if mode == Mode::DatabaseFirst {
             return Err(ServerError::Strategy(mode.as_str()));
         }
         open_files::raise_for(config.listen.max_clients);
-        let connector = Arc::new(Connector::new(&config.redis)?);
         let gate = CommitGate::new(&instance());
         let status = Arc::new(Status::new(config.strategy.mode, config.strategy.ack));
         let count = match config.listen.workers {
@@ -70,6 +75,17 @@ impl Server {
         };
         let listeners = Listeners::bind(&config.listen, count)?;
         let address = listeners[0].tcp.local_addr().map_err(ServerError::Worker)?;
+        let (connector, local) = match mode {
+            Mode::PostgresOnly => {
+                let (connect, incoming) = mpsc::unbounded_channel();
+                let connector = Connector::to_local(&config.redis, connect)?;
+                let of = (Arc::new(config.clone()), Arc::clone(&gate), Arc::clone(&status));
+                let local = LocalServer::start(of.0, of.1, of.2, connector.url(), incoming)?;
+                (connector, Some(local))
+            }
+            _ => (Connector::new(&config.redis)?, None),
+        };
+        let connector = Arc::new(connector);
         let mirror = match mode.has_mirror() {
             true => Some(start_mirror(&config, &gate, &status)?),
             false => None,
@@ -89,11 +105,11 @@ impl Server {
         tracing::info!(
             %address,
             workers = count,
-            redis = shared.connector.address(),
+            server = shared.connector.address(),
             strategy = shared.status.strategy.as_str(),
             "ready for clients"
         );
-        Ok(Server { workers, mirror, address })
+        Ok(Server { workers, mirror, local, address })
     }
 
     /// Where clients connect.
@@ -108,6 +124,9 @@ impl Server {
             for worker in self.workers {
                 // A worker that panicked has been logged; the others still end in order.
                 let _ = worker.join();
+            }
+            if let Some(local) = self.local {
+                local.stop();
             }
             if let Some((mirror, token)) = self.mirror {
                 token.cancel();

@@ -38,6 +38,19 @@ impl Command {
         self.script
     }
 
+    /// First key, last key (negative: from the end) and step as `COMMAND` shows them; zeros when the keys
+    /// are no simple range.
+    pub fn key_range(&self) -> (i64, i64, i64) {
+        match self.keys.first().map(|keys| (&keys.begin, &keys.find)) {
+            Some((Begin::Index(first), Find::Range { last, step, limit: 0 | 1 })) => {
+                let first = *first as i64;
+                let last = if *last < 0 { *last } else { first + last };
+                (first, last, *step as i64)
+            }
+            _ => (0, 0, 0),
+        }
+    }
+
     /// True when a call with `words` words, the name included, has the right number of them.
     pub fn takes(&self, words: usize) -> bool {
         let wanted = self.arity.unsigned_abs() as usize;

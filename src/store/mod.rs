@@ -123,6 +123,23 @@ impl Store {
         Ok(row.try_get(0)?)
     }
 
+    /// The names of all keys of a database.
+    pub async fn key_names(&self, db: Db) -> Result<Vec<Bytes>, StoreError> {
+        let query = "SELECT key FROM keys WHERE db = $1";
+        let rows = self.session.run(self.session.client().query(query, &[&db_column(db)])).await?;
+        let name = |row: &tokio_postgres::Row| Ok(Bytes::copy_from_slice(row.try_get(0)?));
+        rows.iter().map(name).collect()
+    }
+
+    /// At most `limit` keys whose time was over at `now_ms` (Unix time in ms), the longest past first.
+    pub async fn expired(&self, now_ms: i64, limit: u32) -> Result<Vec<(Db, Bytes)>, StoreError> {
+        let query = "SELECT db, key FROM keys WHERE expires_at_ms < $1
+                     ORDER BY expires_at_ms LIMIT $2";
+        let limit = i64::from(limit);
+        let rows = self.session.run(self.session.client().query(query, &[&now_ms, &limit])).await?;
+        db_keys(&rows)
+    }
+
     /// Keys that have to be read again from Redis.
     pub async fn rereads(&self) -> Result<Vec<(Db, Bytes)>, StoreError> {
         let query = "SELECT db, key FROM rereads ORDER BY added_at";

@@ -118,11 +118,19 @@ impl Status {
         }
     }
 
+    /// Notes whether PostgreSQL is there; true when that is news.
+    pub fn set_postgres(&self, up: bool) -> bool {
+        self.postgres_up.swap(up, Ordering::Relaxed) != up
+    }
+
     /// The effective mode: what the configured strategy has come to with the backends as they are.
     pub fn mode(&self) -> &'static str {
         let mirror_on = self.strategy.has_mirror();
         let redis = self.redis_up.load(Ordering::Relaxed);
         let postgres = self.postgres_up.load(Ordering::Relaxed);
+        if self.strategy == Mode::PostgresOnly {
+            return if postgres { self.strategy.as_str() } else { "unavailable" };
+        }
         match (mirror_on, redis, postgres) {
             (_, false, _) => "unavailable",
             (true, true, false) => Mode::RedisOnly.as_str(),

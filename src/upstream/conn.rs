@@ -23,8 +23,8 @@ const STALL: Duration = Duration::from_millis(50);
 /// Why a connection cannot take commands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
-    #[error("UNAVAILABLE Redis is not reachable ({0}): the command was not run")]
-    Unreachable(String),
+    #[error("UNAVAILABLE {server} is not reachable ({why}): the command was not run")]
+    Unreachable { server: &'static str, why: String },
     /// Redis refused the connection's user or database, in its own words.
     #[error("{0}")]
     Refused(String),

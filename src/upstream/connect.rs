@@ -2,12 +2,17 @@ use std::io;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
+use tokio::io::DuplexStream;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
 use super::Stream;
 use crate::config::{self, ConfigError, RedisAddress, RedisUrl, Verify};
 use crate::tls::{self, TlsError, TlsFiles};
+
+/// Bytes that wait in a connection within the process, each way.
+const MEMORY: usize = 256 * 1024;
 
 /// Why Redis could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,8 @@ pub struct Connector {
     url: RedisUrl,
     timeout: Duration,
     tls: Option<TlsConnector>,
+    /// Who answers instead of Redis: the server within the process.
+    local: Option<mpsc::UnboundedSender<DuplexStream>>,
 }
 
 impl Connector {
@@ -54,7 +61,25 @@ impl Connector {
             }
             _ => None,
         };
-        Ok(Connector { url, timeout: Duration::from_millis(redis.connect_timeout_ms), tls })
+        Ok(Connector {
+            url,
+            timeout: Duration::from_millis(redis.connect_timeout_ms),
+            tls,
+            local: None,
+        })
+    }
+
+    /// Connects to a server within the process; user, password and database are still those of the URL.
+    pub fn to_local(
+        redis: &config::Redis,
+        local: mpsc::UnboundedSender<DuplexStream>,
+    ) -> Result<Connector, ConnectError> {
+        Ok(Connector { local: Some(local), ..Connector::new(redis)? })
+    }
+
+    /// Who is connected to, for people.
+    pub fn server(&self) -> &'static str {
+        if self.local.is_some() { "PostgreSQL" } else { "Redis" }
     }
 
     /// Address, user, password and database that connections are meant for; `connect` itself does not log in.
@@ -76,6 +101,11 @@ impl Connector {
     }
 
     async fn open(&self) -> io::Result<Stream> {
+        if let Some(local) = &self.local {
+            let (here, there) = tokio::io::duplex(MEMORY);
+            local.send(there).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+            return Ok(Stream::Memory(here));
+        }
         match &self.url.address {
             RedisAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
             RedisAddress::Tcp { host, port, .. } => {
@@ -101,6 +131,9 @@ impl Connector {
 
     /// `host:port` or the socket's path.
     pub fn address(&self) -> String {
+        if self.local.is_some() {
+            return "the local server".into();
+        }
         match &self.url.address {
             RedisAddress::Tcp { host, port, .. } => format!("{host}:{port}"),
             RedisAddress::Unix(path) => path.display().to_string(),

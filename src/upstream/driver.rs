@@ -21,7 +21,9 @@ pub(super) async fn run(conn: Rc<Conn>, context: Rc<Context>) -> Result<(), Open
                 OpenError::Database { reply } | OpenError::Refused { reply } => {
                     Lost::Refused(reply.clone())
                 }
-                error => Lost::Unreachable(error.to_string()),
+                error => {
+                    Lost::Unreachable { server: context.connector.server(), why: error.to_string() }
+                }
             };
             conn.set_lost(lost);
             return Err(error);
@@ -34,7 +36,12 @@ pub(super) async fn run(conn: Rc<Conn>, context: Rc<Context>) -> Result<(), Open
     if let Err(error) = end
         && !conn.end_is_expected()
     {
-        tracing::warn!(%error, redis = context.connector.address(), "connection to Redis lost");
+        tracing::warn!(
+            %error,
+            address = context.connector.address(),
+            "connection to {} lost",
+            context.connector.server()
+        );
     }
     conn.set_lost(Lost::Unknown);
     Ok(())

@@ -179,7 +179,9 @@ impl Pool {
 
     fn check(&self) -> Result<(), Lost> {
         match &*self.down.borrow() {
-            Some(reason) => Err(Lost::Unreachable(reason.clone())),
+            Some(why) => {
+                Err(Lost::Unreachable { server: self.context.connector.server(), why: why.clone() })
+            }
             None => Ok(()),
         }
     }
@@ -212,7 +214,7 @@ impl Pool {
         if self.probing.replace(true) {
             return;
         }
-        tracing::warn!(%error, "Redis is not reachable");
+        tracing::warn!(%error, "{} is not reachable", self.context.connector.server());
         let pool = Rc::clone(self);
         tokio::task::spawn_local(async move { pool.probe().await });
     }
@@ -233,7 +235,8 @@ impl Pool {
             }
             *self.down.borrow_mut() = None;
             self.probing.set(false);
-            tracing::info!(redis = self.context.connector.address(), "Redis is back");
+            let connector = &self.context.connector;
+            tracing::info!(address = connector.address(), "{} is back", connector.server());
             return;
         }
     }

@@ -47,8 +47,16 @@ impl Keyspace {
             (None, None) => drop(slots.insert(key, Slot::Absent { used: tick })),
             (None, Some(found)) => {
                 let Found { id, expires_at_ms, version, value } = found;
-                let entry =
-                    Entry { id, value, expires_at_ms, version, born: 0, touched: 0, used: tick };
+                let entry = Entry {
+                    id,
+                    value,
+                    expires_at_ms,
+                    version,
+                    born: 0,
+                    touched: 0,
+                    used: tick,
+                    changed: 0,
+                };
                 slots.insert(key, Slot::Present(Box::new(entry)));
             }
         }

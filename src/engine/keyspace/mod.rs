@@ -53,6 +53,15 @@ pub struct Entry {
     touched: u64,
     /// When it was last used, in ticks.
     used: u64,
+    /// The number of its last change among all; 0 when it was loaded since.
+    changed: u64,
+}
+
+impl Entry {
+    /// Never the same before and after a change, as long as the id is.
+    pub fn stamp(&self) -> (i64, u64) {
+        (self.version, self.changed)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -422,7 +431,16 @@ impl Keyspace {
         self.next_id += 1;
         self.keep_change(id);
         let (born, used) = (self.seq, self.tick);
-        let entry = Entry { id, value, expires_at_ms, version: 0, born, touched: born, used };
+        let entry = Entry {
+            id,
+            value,
+            expires_at_ms,
+            version: 0,
+            born,
+            touched: born,
+            used,
+            changed: self.mutations,
+        };
         self.space(db).slots.insert(key.clone(), Slot::Present(Box::new(entry)));
     }
 
@@ -436,7 +454,7 @@ impl Keyspace {
     ) -> Option<R> {
         self.mutations += 1;
         self.keep(db, key);
-        let seq = self.seq;
+        let (seq, changed) = (self.seq, self.mutations);
         let space = self.dbs.get_mut(&db)?;
         let Some(Slot::Present(entry)) = space.slots.get_mut(key) else { return None };
         let change = self.changes.keys.entry(entry.id).or_insert_with(|| {
@@ -459,7 +477,7 @@ impl Keyspace {
         }
         change.len = entry.value.len();
         change.expires_at_ms = entry.expires_at_ms;
-        entry.touched = seq;
+        (entry.touched, entry.changed) = (seq, changed);
         if entry.value.is_empty() && entry.value.kind() != Kind::Stream {
             self.drop_key(db, key);
         }

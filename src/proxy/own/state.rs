@@ -30,7 +30,7 @@ impl Session {
                 self.info.db.store(db, Ordering::Relaxed);
                 self.answer(&Reply::OK);
             }
-            Err(Lost::Unreachable(_)) if db < DEFAULT_DATABASES => {
+            Err(Lost::Unreachable { .. }) if db < DEFAULT_DATABASES => {
                 self.set_db(db);
                 self.answer(&Reply::OK);
             }

@@ -1,0 +1,435 @@
+//! Commands about the connection and the server: what the engine does not have.
+
+use bytes::Bytes;
+
+use super::channels::Kind;
+use super::peer::Unblock;
+use super::period::Period;
+use super::session::Session;
+use crate::commands;
+use crate::engine::{Answer, Stop};
+use crate::resp::{Protocol, Reply};
+use crate::strategy::Barrier;
+
+const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default \
+     user. Are you sure your configuration is correct?";
+
+/// Commands of a Redis server that have no meaning where PostgreSQL has the data.
+const NOT_HERE: [&str; 14] = [
+    "asking",
+    "bgrewriteaof",
+    "cluster",
+    "failover",
+    "migrate",
+    "module",
+    "pfdebug",
+    "pfselftest",
+    "readonly",
+    "readwrite",
+    "replicaof",
+    "restore-asking",
+    "shutdown",
+    "slaveof",
+];
+
+fn wrong_arity(name: &str) -> Stop {
+    Stop::failed(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+fn unknown_sub(container: &str, sub: &[u8]) -> Stop {
+    let sub = String::from_utf8_lossy(sub);
+    Stop::failed(format!("ERR unknown subcommand '{sub}'. Try {} HELP.", container.to_uppercase()))
+}
+
+fn text(text: impl Into<Bytes>) -> Reply {
+    Reply::Verbatim("txt".into(), text.into())
+}
+
+impl Session {
+    /// Answers a command that is not the engine's; `None`: it is.
+    pub fn own(&mut self, args: &[Bytes]) -> Option<Answer<Reply>> {
+        let command = commands::lookup(&args[0])?;
+        let sub = match args.get(1) {
+            Some(word) => word.to_ascii_lowercase(),
+            None => Vec::new(),
+        };
+        if let Some(full) = commands::lookup_sub(command, &sub)
+            && !full.takes(args.len())
+        {
+            return Some(Err(wrong_arity(full.name)));
+        }
+        Some(match command.name {
+            "ping" => Ok(self.ping(args)),
+            "echo" => Ok(Reply::Bulk(args[1].clone())),
+            "time" => Ok(time()),
+            "select" => self.select(&args[1]),
+            "auth" => self.auth(&args[1..]),
+            "hello" => self.hello(&args[1..]),
+            "reset" => {
+                self.leave();
+                self.db = 0;
+                self.trusted = !self.period.asks();
+                self.peer.protocol.set(Protocol::Resp2);
+                Ok(Reply::Simple("RESET".into()))
+            }
+            "unwatch" => {
+                self.watched.clear();
+                Ok(Reply::OK)
+            }
+            "publish" => self.publish(args, false),
+            "spublish" => self.publish(args, true),
+            "pubsub" => self.pubsub(&sub, &args[2..]),
+            "subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe"
+            | "sunsubscribe" => {
+                Err(Stop::error("ERR subscriptions are not possible in MULTI here"))
+            }
+            "client" => self.client(&sub, args),
+            "config" => self.config(&sub, args),
+            "command" => command_info(&sub, args),
+            "info" => Ok(text(self.period.info(&args[1..]))),
+            "monitor" => {
+                if !self.peer.monitor.replace(true) {
+                    self.period.monitors.set(self.period.monitors.get() + 1);
+                }
+                Ok(Reply::OK)
+            }
+            "debug" => self.debug(&sub, args),
+            "memory" if sub != b"usage" => Ok(text("Memory belongs to the whole proxy here")),
+            "memory" => return Some(self.memory_usage(args)),
+            "wait" => Ok(Reply::Int(0)),
+            "role" => Ok(Reply::Array(vec![
+                Reply::bulk("master"),
+                Reply::Int(0),
+                Reply::Array(Vec::new()),
+            ])),
+            // Every write that was acknowledged is on PostgreSQL's disk.
+            "save" => Ok(Reply::OK),
+            "bgsave" => Ok(Reply::Simple("Background saving started".into())),
+            "lastsave" => Ok(Reply::Int(super::run::now_ms() / 1000)),
+            "lolwut" => Ok(text("Tandem\n")),
+            "slowlog" | "latency" => log_of_nothing(command.name, &sub),
+            "acl" => self.acl(&sub),
+            name if NOT_HERE.contains(&name) => Err(Stop::failed(format!(
+                "ERR {} is not available in postgres_only",
+                name.to_uppercase()
+            ))),
+            _ => return None,
+        })
+    }
+
+    fn ping(&self, args: &[Bytes]) -> Reply {
+        let subscribed = self.subscriptions.iter().any(|names| !names.is_empty());
+        if subscribed && self.peer.protocol.get() == Protocol::Resp2 {
+            let echoed = args.get(1).cloned().unwrap_or_default();
+            return Reply::Array(vec![Reply::bulk("pong"), Reply::Bulk(echoed)]);
+        }
+        args.get(1).map_or(Reply::Simple("PONG".into()), |word| Reply::Bulk(word.clone()))
+    }
+
+    fn select(&mut self, word: &Bytes) -> Answer<Reply> {
+        let number = std::str::from_utf8(word).ok().and_then(|word| word.parse::<i64>().ok());
+        let number = number.ok_or(Stop::NOT_AN_INTEGER)?;
+        let count = self.period.keyspace.borrow().databases_configured;
+        let db = u32::try_from(number).ok().filter(|db| *db < count);
+        self.db = db.ok_or(Stop::error("ERR DB index is out of range"))?;
+        Ok(Reply::OK)
+    }
+
+    fn auth(&mut self, words: &[Bytes]) -> Answer<Reply> {
+        let (user, password) = match words {
+            [password] => (&b"default"[..], password),
+            [user, password] => (&user[..], password),
+            _ => return Err(Stop::SYNTAX),
+        };
+        if words.len() == 1 && !self.period.asks() {
+            return Err(Stop::error(NO_PASSWORD));
+        }
+        if !self.period.is_own(user, password) {
+            return Err(Stop::error(WRONGPASS));
+        }
+        self.trusted = true;
+        Ok(Reply::OK)
+    }
+
+    fn hello(&mut self, words: &[Bytes]) -> Answer<Reply> {
+        let mut protocol = self.peer.protocol.get();
+        let mut rest = words;
+        if let [version, more @ ..] = words {
+            protocol = match &version[..] {
+                b"2" => Protocol::Resp2,
+                b"3" => Protocol::Resp3,
+                _ => return Err(Stop::error("NOPROTO unsupported protocol version")),
+            };
+            rest = more;
+        }
+        while let [option, value, more @ ..] = rest {
+            rest = match (&option.to_ascii_lowercase()[..], more) {
+                (b"auth", [password, more @ ..]) => {
+                    self.auth(&[value.clone(), password.clone()])?;
+                    more
+                }
+                (b"setname", _) => {
+                    *self.peer.name.borrow_mut() = value.clone();
+                    more
+                }
+                _ => return Err(Stop::SYNTAX),
+            };
+        }
+        if !rest.is_empty() {
+            return Err(Stop::SYNTAX);
+        }
+        if !self.trusted {
+            return Err(Stop::error(
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
+                 HELLO AUTH <user> <pass> option can be used to authenticate the client and select \
+                 the RESP protocol version at the same time",
+            ));
+        }
+        self.peer.protocol.set(protocol);
+        let number = if protocol == Protocol::Resp3 { 3 } else { 2 };
+        let id = i64::try_from(self.peer.id).unwrap_or_default();
+        let pair = |name: &'static str, value| (Reply::bulk(name), value);
+        Ok(Reply::Map(vec![
+            pair("server", Reply::bulk("redis")),
+            pair("version", Reply::bulk(super::info::REDIS_VERSION)),
+            pair("proto", Reply::Int(number)),
+            pair("id", Reply::Int(id)),
+            pair("mode", Reply::bulk("standalone")),
+            pair("role", Reply::bulk("master")),
+            pair("modules", Reply::Array(Vec::new())),
+        ]))
+    }
+
+    /// `PUBLISH`. The barriers of the proxy's connections are for the commit, not for subscribers.
+    fn publish(&mut self, args: &[Bytes], sharded: bool) -> Answer<Reply> {
+        let period = &self.period;
+        if args[1] == period.gate.channel().as_bytes() {
+            let barrier = Barrier::parse(&args[2]);
+            period.barriers.borrow_mut().extend(barrier);
+            period.changed();
+            return Ok(Reply::Int(0));
+        }
+        Ok(Reply::Int(period.channels.lock().publish(&args[1], &args[2], sharded)))
+    }
+
+    fn pubsub(&self, sub: &[u8], words: &[Bytes]) -> Answer<Reply> {
+        let mut channels = self.period.channels.lock();
+        Ok(match sub {
+            b"channels" => channels.names(Kind::Channel, words.first()),
+            b"shardchannels" => channels.names(Kind::Shard, words.first()),
+            b"numsub" => channels.counts(Kind::Channel, words),
+            b"shardnumsub" => channels.counts(Kind::Shard, words),
+            b"numpat" => Reply::Int(channels.pattern_count()),
+            _ => return Err(unknown_sub("pubsub", sub)),
+        })
+    }
+
+    fn client(&mut self, sub: &[u8], args: &[Bytes]) -> Answer<Reply> {
+        match sub {
+            b"id" => Ok(Reply::Int(self.peer.id as i64)),
+            b"getname" => {
+                let name = self.peer.name.borrow().clone();
+                Ok(Reply::bulk_or_nil((!name.is_empty()).then_some(name)))
+            }
+            b"setname" => {
+                *self.peer.name.borrow_mut() = args[2].clone();
+                Ok(Reply::OK)
+            }
+            b"no-evict" | b"unpause" => Ok(Reply::OK),
+            b"list" | b"info" => Ok(text(self.period.client_lines())),
+            b"unblock" => {
+                let number =
+                    std::str::from_utf8(&args[2]).ok().and_then(|id| id.parse::<i64>().ok());
+                let id = number.ok_or(Stop::NOT_AN_INTEGER)?;
+                let unblock = match args.get(3).map(|how| how.to_ascii_lowercase()).as_deref() {
+                    None | Some(b"timeout") => Unblock::Timeout,
+                    Some(b"error") => Unblock::Error,
+                    _ => {
+                        return Err(Stop::error(
+                            "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+                        ));
+                    }
+                };
+                let peers = self.period.peers.borrow();
+                let peer = u64::try_from(id).ok().and_then(|id| peers.get(&id));
+                let Some(peer) = peer.filter(|peer| peer.blocked.get()) else {
+                    return Ok(Reply::Int(0));
+                };
+                peer.unblock.set(Some(unblock));
+                peer.wake.notify_one();
+                Ok(Reply::Int(1))
+            }
+            b"kill" => Err(Stop::error("ERR No such client")),
+            b"tracking" | b"caching" | b"getredir" | b"trackinginfo" | b"pause" => {
+                let name = String::from_utf8_lossy(sub).to_uppercase();
+                Err(Stop::failed(format!("ERR CLIENT {name} is not available in postgres_only")))
+            }
+            _ => Err(unknown_sub("client", &args[1])),
+        }
+    }
+
+    fn config(&self, sub: &[u8], args: &[Bytes]) -> Answer<Reply> {
+        match sub {
+            b"get" => Ok(self.period.settings.borrow().get(&args[2..])),
+            b"set" => self.period.settings.borrow_mut().set(&args[2..]),
+            b"resetstat" => {
+                self.period.commands.set(0);
+                Ok(Reply::OK)
+            }
+            b"rewrite" => Err(Stop::error("ERR The server is running without a config file")),
+            _ => Err(unknown_sub("config", &args[1])),
+        }
+    }
+
+    fn debug(&self, sub: &[u8], args: &[Bytes]) -> Answer<Reply> {
+        match sub {
+            b"set-active-expire" => {
+                self.period.settings.borrow_mut().active_expire = args[2..] != ["0"];
+                Ok(Reply::OK)
+            }
+            _ => Err(Stop::error("ERR DEBUG is not available in postgres_only")),
+        }
+    }
+
+    fn acl(&self, sub: &[u8]) -> Answer<Reply> {
+        match sub {
+            b"whoami" => Ok(Reply::bulk(self.period.user().to_owned())),
+            _ => Err(Stop::error("ERR users are not managed in postgres_only")),
+        }
+    }
+
+    /// `MEMORY USAGE key [SAMPLES n]`: about the bytes that the whole value takes in memory.
+    fn memory_usage(&self, args: &[Bytes]) -> Answer<Reply> {
+        let key = args.get(2).ok_or(wrong_arity("memory|usage"))?;
+        let mut keyspace = self.period.keyspace.borrow_mut();
+        keyspace.now_ms = super::run::now_ms();
+        let entry = keyspace.whole_value(self.db, key)?;
+        Ok(entry
+            .map_or(Reply::Nil, |entry| Reply::Int((entry.value.weight() + key.len()) as i64 + 64)))
+    }
+}
+
+impl Period {
+    /// True when clients have to say a password.
+    pub fn asks(&self) -> bool {
+        !self.credentials.password.is_empty()
+    }
+
+    fn user(&self) -> &str {
+        if self.credentials.user.is_empty() { "default" } else { &self.credentials.user }
+    }
+
+    /// The proxy's connections come with the user and password of `redis.url`.
+    fn is_own(&self, user: &[u8], password: &[u8]) -> bool {
+        let same: bool =
+            subtle::ConstantTimeEq::ct_eq(self.credentials.password.as_bytes(), password).into();
+        (user == self.user().as_bytes() || user == b"default") && (same || !self.asks())
+    }
+
+    /// `CLIENT LIST`.
+    fn client_lines(&self) -> String {
+        let peers = self.peers.borrow();
+        let line = |peer: &std::rc::Rc<super::peer::Peer>| {
+            let name = String::from_utf8_lossy(&peer.name.borrow()).into_owned();
+            let flags = if peer.blocked.get() { "b" } else { "N" };
+            format!(
+                "id={} name={name} age={} flags={flags}\n",
+                peer.id,
+                peer.created.elapsed().as_secs()
+            )
+        };
+        peers.values().map(line).collect()
+    }
+
+    /// Shows a command to those who watch with `MONITOR`.
+    pub fn show_to_monitors(&self, db: u32, args: &[Bytes]) {
+        if self.monitors.get() == 0 {
+            return;
+        }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        let mut line = format!("{}.{:06} [{db} tandem]", now.as_secs(), now.subsec_micros());
+        for arg in args {
+            line.push_str(&format!(" \"{}\"", arg.escape_ascii()));
+        }
+        for peer in self.peers.borrow().values().filter(|peer| peer.monitor.get()) {
+            peer.push(&Reply::Simple(line.clone().into()));
+        }
+    }
+}
+
+fn time() -> Reply {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.unwrap_or_default();
+    let part = |number: u64| Reply::bulk(number.to_string());
+    Reply::Array(vec![part(now.as_secs()), part(u64::from(now.subsec_micros()))])
+}
+
+/// `SLOWLOG` and `LATENCY`: the local server keeps no such log.
+fn log_of_nothing(name: &str, sub: &[u8]) -> Answer<Reply> {
+    match (name, sub) {
+        ("slowlog", b"get") | ("latency", b"latest" | b"history") => Ok(Reply::Array(Vec::new())),
+        ("slowlog", b"len") | ("latency", b"reset") => Ok(Reply::Int(0)),
+        ("slowlog", b"reset") => Ok(Reply::OK),
+        ("latency", b"histogram") => Ok(Reply::Map(Vec::new())),
+        ("latency", b"doctor") => Ok(text("Nothing is measured here")),
+        _ => Err(unknown_sub(name, sub)),
+    }
+}
+
+/// `COMMAND …`, from the command table.
+fn command_info(sub: &[u8], args: &[Bytes]) -> Answer<Reply> {
+    let top = || commands::all().filter(|command| !command.name.contains('|'));
+    match sub {
+        b"" => Ok(Reply::Array(top().map(describe).collect())),
+        b"count" => Ok(Reply::Int(top().count() as i64)),
+        b"list" => Ok(Reply::Array(top().map(|command| Reply::bulk(command.name)).collect())),
+        b"info" => {
+            let one = |name: &Bytes| commands::lookup(name).map_or(Reply::NilArray, describe);
+            Ok(Reply::Array(match args.len() {
+                2 => top().map(describe).collect(),
+                _ => args[2..].iter().map(one).collect(),
+            }))
+        }
+        b"docs" => Ok(Reply::Map(Vec::new())),
+        b"getkeys" => {
+            let words = &args[2..];
+            let command =
+                commands::lookup(&words[0]).ok_or(Stop::error("ERR Invalid command specified"))?;
+            if !command.takes(words.len()) {
+                return Err(Stop::error("ERR Invalid number of arguments specified for command"));
+            }
+            let keys = command.keys(words);
+            if keys.is_empty() {
+                return Err(Stop::error("ERR The command has no key arguments"));
+            }
+            Ok(Reply::Array(keys.iter().map(|(at, _)| Reply::Bulk(words[*at].clone())).collect()))
+        }
+        _ => Err(unknown_sub("command", sub)),
+    }
+}
+
+/// Name, arity, flags, and first key, last key and step where a simple range says it.
+fn describe(command: &commands::Command) -> Reply {
+    let flags = [
+        (command.flags.write, "write"),
+        (command.flags.readonly, "readonly"),
+        (command.flags.blocking, "blocking"),
+        (command.flags.movablekeys, "movablekeys"),
+        (command.flags.no_auth, "no_auth"),
+        (command.flags.noscript, "noscript"),
+        (command.flags.pubsub, "pubsub"),
+        (command.flags.admin, "admin"),
+    ];
+    let flags = flags.into_iter().filter(|(set, _)| *set);
+    let (first, last, step) = command.key_range();
+    Reply::Array(vec![
+        Reply::bulk(command.name),
+        Reply::Int(i64::from(command.arity)),
+        Reply::Set(flags.map(|(_, name)| Reply::Simple(name.into())).collect()),
+        Reply::Int(first),
+        Reply::Int(last),
+        Reply::Int(step),
+    ])
+}

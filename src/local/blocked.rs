@@ -1,0 +1,192 @@
+//! Commands that wait for a key: `BLPOP`, `BZPOPMIN`, `XREAD BLOCK` and their kin.
+//!
+//! The engine answers them at once, with nothing if there is nothing. Who has got nothing waits in a queue;
+//! after each command and transaction that has changed something the queue is served from its
+//! front, so that whoever has waited longest for a key gets it, as in Redis.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::keeper::Gone;
+use super::link::Link;
+use super::peer::{Peer, Unblock};
+use super::period::Period;
+use super::session::{Flow, Session};
+use crate::engine::value::Value;
+use crate::engine::{Db, Stop};
+use crate::resp::Reply;
+
+/// Everybody who waits, in the order of their coming.
+#[derive(Default)]
+pub(super) struct Blocked {
+    waiting: BTreeMap<u64, Waiter>,
+    last: u64,
+    /// Something has changed since the queue was served.
+    disturbed: bool,
+}
+
+#[derive(Clone)]
+struct Waiter {
+    peer: Rc<Peer>,
+    db: Db,
+    args: Rc<[Bytes]>,
+}
+
+impl Blocked {
+    /// A key has changed.
+    pub fn disturb(&mut self) {
+        self.disturbed = true;
+    }
+
+    pub fn count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn enter(&mut self, waiter: Waiter) -> u64 {
+        self.last += 1;
+        self.waiting.insert(self.last, waiter);
+        self.last
+    }
+}
+
+impl Period {
+    /// Tries again what others wait for.
+    pub fn serve_blocked(self: &Rc<Self>) {
+        loop {
+            let queue: Vec<(u64, Waiter)> = {
+                let mut blocked = self.blocked.borrow_mut();
+                if !std::mem::take(&mut blocked.disturbed) || blocked.waiting.is_empty() {
+                    return;
+                }
+                blocked.waiting.iter().map(|(number, waiter)| (*number, waiter.clone())).collect()
+            };
+            for (number, waiter) in queue {
+                let answer = self.execute(waiter.db, waiter.peer.protocol.get(), &waiter.args);
+                let reply = match answer {
+                    Ok(Reply::Nil | Reply::NilArray) => continue,
+                    Ok(reply) => reply,
+                    Err(Stop::NotLoaded(needs)) => {
+                        let period = Rc::clone(self);
+                        tokio::task::spawn_local(async move {
+                            if period.load(needs).await.is_ok() {
+                                period.blocked.borrow_mut().disturb();
+                                period.serve_blocked();
+                            }
+                        });
+                        continue;
+                    }
+                    Err(Stop::Error(text)) if is(&waiter.args, "xreadgroup") => match &*text {
+                        text if text.starts_with("NOGROUP No such key") => {
+                            Reply::error("UNBLOCKED the stream key no longer exists")
+                        }
+                        _ => Reply::Error(text),
+                    },
+                    // Another type is at the key for now.
+                    Err(Stop::Error(_)) => continue,
+                };
+                self.blocked.borrow_mut().waiting.remove(&number);
+                waiter.peer.blocked.set(false);
+                waiter.peer.push(&reply);
+            }
+        }
+    }
+}
+
+impl Session {
+    pub fn serve_blocked(&self) {
+        self.period.serve_blocked();
+    }
+
+    /// A command that may wait.
+    pub async fn blocking(&mut self, args: &[Bytes], link: &mut Link) -> Result<Flow, Gone> {
+        let reply = self.run(args).await?;
+        let timeout = timeout(args);
+        let (Reply::Nil | Reply::NilArray, Some(limit)) = (&reply, timeout) else {
+            self.answer(&reply);
+            self.serve_blocked();
+            return Ok(Flow::Go);
+        };
+        let waiter = Waiter {
+            peer: Rc::clone(&self.peer),
+            db: self.db,
+            args: self.with_last_ids(args).into(),
+        };
+        self.peer.blocked.set(true);
+        self.peer.unblock.set(None);
+        let number = self.period.blocked.borrow_mut().enter(waiter);
+        self.serve_blocked();
+        let end = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(end);
+        while self.peer.blocked.get() {
+            self.period.deliver();
+            let gone = tokio::select! {
+                spoken = link.idle() => spoken.is_err() || self.peer.killed.get(),
+                () = &mut end => {
+                    self.peer.unblock.set(Some(Unblock::Timeout));
+                    false
+                }
+            };
+            let unblock = self.peer.unblock.take();
+            if self.peer.blocked.get() && (gone || unblock.is_some()) {
+                self.period.blocked.borrow_mut().waiting.remove(&number);
+                self.peer.blocked.set(false);
+                match unblock {
+                    Some(Unblock::Error) => {
+                        self.answer(&Reply::error("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+                    }
+                    _ => self.answer(&reply),
+                }
+            }
+            if gone {
+                return Ok(Flow::Close);
+            }
+        }
+        Ok(Flow::Go)
+    }
+
+    /// With `$` replaced by what it means now: entries that come while the client waits count.
+    fn with_last_ids(&self, args: &[Bytes]) -> Vec<Bytes> {
+        let mut args = args.to_vec();
+        let streams = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"streams"));
+        let Some(first) = streams.filter(|_| is(&args, "xread")) else { return args };
+        let count = (args.len() - first - 1) / 2;
+        let keyspace = self.period.keyspace.borrow();
+        for at in first + 1..first + 1 + count {
+            if &args[at + count][..] == b"$" {
+                let last = keyspace.peek(self.db, &args[at]).and_then(|entry| match &entry.value {
+                    Value::Stream(stream) => Some(stream.last_id),
+                    _ => None,
+                });
+                let last = last.unwrap_or_default();
+                args[at + count] = format!("{}-{}", last.ms, last.seq).into();
+            }
+        }
+        args
+    }
+}
+
+fn is(args: &[Bytes], name: &str) -> bool {
+    args[0].eq_ignore_ascii_case(name.as_bytes())
+}
+
+/// How long a command waits that the engine has accepted: `Some(None)` without end, `None` not at all.
+fn timeout(args: &[Bytes]) -> Option<Option<Duration>> {
+    let text = |arg: &Bytes| std::str::from_utf8(arg).ok()?.parse::<f64>().ok();
+    let seconds = match &args[0].to_ascii_lowercase()[..] {
+        b"xread" | b"xreadgroup" => {
+            let block = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"block"))?;
+            text(args.get(block + 1)?)? / 1000.0
+        }
+        b"blmpop" | b"bzmpop" => text(args.get(1)?)?,
+        _ => text(args.last()?)?,
+    };
+    Some((seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
+}

@@ -1,0 +1,142 @@
+//! Publish and subscribe. Source: <https://redis.io/docs/manual/pubsub/>.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::engine::script::{Alone, Outside};
+use crate::engine::{Answer, Call, Keyspace, glob};
+use crate::resp::Reply;
+
+/// The three kinds of subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Channel,
+    Pattern,
+    Shard,
+}
+
+impl Kind {
+    /// The words that Redis confirms with: subscribed, unsubscribed.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Channel => ("subscribe", "unsubscribe"),
+            Kind::Pattern => ("psubscribe", "punsubscribe"),
+            Kind::Shard => ("ssubscribe", "sunsubscribe"),
+        }
+    }
+}
+
+type Subscribers = BTreeMap<Bytes, BTreeSet<u64>>;
+
+/// Who has subscribed to what, by the numbers of the connections, and messages on their way.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    channels: Subscribers,
+    patterns: Subscribers,
+    shards: Subscribers,
+    messages: Vec<(u64, Reply)>,
+}
+
+fn message(words: &[&[u8]]) -> Reply {
+    Reply::Push(words.iter().map(|word| Reply::bulk(Bytes::copy_from_slice(word))).collect())
+}
+
+impl Channels {
+    fn of(&mut self, kind: Kind) -> &mut Subscribers {
+        match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::Pattern => &mut self.patterns,
+            Kind::Shard => &mut self.shards,
+        }
+    }
+
+    pub fn subscribe(&mut self, kind: Kind, name: &Bytes, peer: u64) {
+        self.of(kind).entry(name.clone()).or_default().insert(peer);
+    }
+
+    pub fn unsubscribe(&mut self, kind: Kind, name: &Bytes, peer: u64) {
+        let all = self.of(kind);
+        if let Some(peers) = all.get_mut(name) {
+            peers.remove(&peer);
+            if peers.is_empty() {
+                all.remove(name);
+            }
+        }
+    }
+
+    /// Queues the message for everybody who has subscribed; their number.
+    pub fn publish(&mut self, channel: &Bytes, text: &Bytes, sharded: bool) -> i64 {
+        let before = self.messages.len();
+        let (all, word) =
+            if sharded { (&self.shards, "smessage") } else { (&self.channels, "message") };
+        for peer in all.get(channel).into_iter().flatten() {
+            self.messages.push((*peer, message(&[word.as_bytes(), channel, text])));
+        }
+        if !sharded {
+            let matching = self.patterns.iter().filter(|(p, _)| glob::matches(p, channel));
+            for (pattern, peers) in matching {
+                let reply = message(&[b"pmessage", pattern, channel, text]);
+                self.messages.extend(peers.iter().map(|peer| (*peer, reply.clone())));
+            }
+        }
+        (self.messages.len() - before) as i64
+    }
+
+    pub fn take_messages(&mut self) -> Vec<(u64, Reply)> {
+        std::mem::take(&mut self.messages)
+    }
+
+    /// `PUBSUB CHANNELS|SHARDCHANNELS [pattern]`.
+    pub fn names(&mut self, kind: Kind, pattern: Option<&Bytes>) -> Reply {
+        let matches = |name: &&Bytes| pattern.is_none_or(|pattern| glob::matches(pattern, name));
+        let names = self.of(kind).keys().filter(matches);
+        Reply::Array(names.cloned().map(Reply::Bulk).collect())
+    }
+
+    /// `PUBSUB NUMSUB|SHARDNUMSUB`: names and their numbers of subscribers, in turn.
+    pub fn counts(&mut self, kind: Kind, names: &[Bytes]) -> Reply {
+        let all = self.of(kind);
+        let pair = |name: &Bytes| {
+            let count = all.get(name).map_or(0, BTreeSet::len);
+            [Reply::Bulk(name.clone()), Reply::Int(count as i64)]
+        };
+        Reply::Array(names.iter().flat_map(pair).collect())
+    }
+
+    pub fn pattern_count(&self) -> i64 {
+        self.patterns.len() as i64
+    }
+}
+
+/// What scripts reach: they may publish.
+pub(super) struct Scripted {
+    channels: Arc<Mutex<Channels>>,
+    alone: Alone,
+}
+
+impl Scripted {
+    pub fn new(channels: Arc<Mutex<Channels>>) -> Scripted {
+        Scripted { channels, alone: Alone }
+    }
+}
+
+impl Outside for Scripted {
+    fn call(&mut self, keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+        let name = call.arg(0)?.to_ascii_lowercase();
+        match name.as_slice() {
+            b"publish" | b"spublish" => {
+                let (channel, text) = (call.arg(1)?, call.arg(2)?);
+                let sharded = name.starts_with(b"s");
+                Ok(Reply::Int(self.channels.lock().publish(channel, text, sharded)))
+            }
+            _ => self.alone.call(keyspace, call),
+        }
+    }
+
+    fn rolled_back(&mut self) {
+        self.channels.lock().take_messages();
+    }
+}

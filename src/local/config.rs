@@ -1,0 +1,100 @@
+use bytes::Bytes;
+
+use crate::engine::{Answer, Stop, glob};
+use crate::resp::Reply;
+
+/// Parameters of `CONFIG` that clients look at, with what they are here. Those that may be set keep what
+/// they are set to; only some have an effect, as a comment says.
+const PARAMETERS: &[(&str, &str, Change)] = &[
+    ("appendfsync", "always", Change::Never),
+    // PostgreSQL's WAL has every acknowledged write.
+    ("appendonly", "yes", Change::Ignored),
+    ("busy-reply-threshold", "5000", Change::Ignored),
+    ("databases", "16", Change::Never),
+    ("hash-max-listpack-entries", "512", Change::Ignored),
+    ("hash-max-listpack-value", "64", Change::Ignored),
+    ("hash-max-ziplist-entries", "512", Change::Ignored),
+    ("hash-max-ziplist-value", "64", Change::Ignored),
+    ("hz", "10", Change::Ignored),
+    ("lfu-decay-time", "1", Change::Ignored),
+    ("lfu-log-factor", "10", Change::Ignored),
+    ("list-compress-depth", "0", Change::Ignored),
+    ("list-max-listpack-size", "-2", Change::Ignored),
+    ("list-max-ziplist-size", "-2", Change::Ignored),
+    ("lua-time-limit", "5000", Change::Ignored),
+    ("maxmemory", "0", Change::Never),
+    ("maxmemory-policy", "noeviction", Change::Never),
+    ("proto-max-bulk-len", "536870912", Change::Never),
+    ("save", "", Change::Ignored),
+    ("set-max-intset-entries", "512", Change::Ignored),
+    ("stream-node-max-bytes", "4096", Change::Ignored),
+    ("stream-node-max-entries", "100", Change::Ignored),
+    ("timeout", "0", Change::Never),
+    ("zset-max-listpack-entries", "128", Change::Ignored),
+    ("zset-max-listpack-value", "64", Change::Ignored),
+    ("zset-max-ziplist-entries", "128", Change::Ignored),
+    ("zset-max-ziplist-value", "64", Change::Ignored),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It is what it is.
+    Never,
+    /// Memory is laid out otherwise here: the value is kept and shown.
+    Ignored,
+}
+
+/// What `CONFIG SET` and `DEBUG` have changed; forgotten when PostgreSQL comes back.
+#[derive(Debug)]
+pub(super) struct Settings {
+    values: Vec<String>,
+    /// Keys past their time are looked for (`DEBUG SET-ACTIVE-EXPIRE`).
+    pub active_expire: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let values = PARAMETERS.iter().map(|(_, value, _)| (*value).to_owned()).collect();
+        Settings { values, active_expire: true }
+    }
+}
+
+impl Settings {
+    /// `CONFIG GET pattern …`.
+    pub fn get(&self, patterns: &[Bytes]) -> Reply {
+        let wanted = |name: &str| {
+            let lower = |pattern: &Bytes| pattern.to_ascii_lowercase();
+            patterns.iter().any(|pattern| glob::matches(&lower(pattern), name.as_bytes()))
+        };
+        let all = PARAMETERS.iter().zip(&self.values);
+        let found = all.filter(|((name, ..), _)| wanted(name));
+        Reply::Map(
+            found.map(|((name, ..), v)| (Reply::bulk(*name), Reply::bulk(v.clone()))).collect(),
+        )
+    }
+
+    /// `CONFIG SET name value …`: all or nothing.
+    pub fn set(&mut self, pairs: &[Bytes]) -> Answer<Reply> {
+        let mut changes = Vec::new();
+        for pair in pairs.chunks(2) {
+            let name = String::from_utf8_lossy(&pair[0]).to_ascii_lowercase();
+            let at = PARAMETERS.iter().position(|(known, ..)| *known == name);
+            let (Some(at), Some(value)) = (at, pair.get(1)) else {
+                return Err(Stop::failed(format!(
+                    "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
+                )));
+            };
+            let value = String::from_utf8_lossy(value).into_owned();
+            if PARAMETERS[at].2 == Change::Never && value != self.values[at] {
+                return Err(Stop::failed(format!(
+                    "ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config"
+                )));
+            }
+            changes.push((at, value));
+        }
+        for (at, value) in changes {
+            self.values[at] = value;
+        }
+        Ok(Reply::OK)
+    }
+}

@@ -1,0 +1,88 @@
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+use super::period::Period;
+
+/// The Redis whose commands and replies these are.
+pub(super) const REDIS_VERSION: &str = "7.0.15";
+
+impl Period {
+    /// `INFO [section …]`.
+    pub fn info(&self, sections: &[Bytes]) -> String {
+        let wanted = |name: &str| {
+            sections.is_empty()
+                || sections.iter().any(|section| {
+                    let section = section.to_ascii_lowercase();
+                    section == name.to_ascii_lowercase().as_bytes()
+                        || matches!(&section[..], b"all" | b"default" | b"everything")
+                })
+        };
+        let mut text = String::new();
+        for (name, fields) in self.sections() {
+            if !wanted(name) {
+                continue;
+            }
+            if !text.is_empty() {
+                text.push_str("\r\n");
+            }
+            // Writing to a string does not fail.
+            let _ = write!(text, "# {name}\r\n");
+            for (field, value) in fields {
+                let _ = write!(text, "{field}:{value}\r\n");
+            }
+        }
+        text
+    }
+
+    fn sections(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
+        let uptime = self.started.elapsed().as_secs();
+        let field = |name: &str, value: &dyn std::fmt::Display| (name.into(), value.to_string());
+        let blocked = self.blocked.borrow().count();
+        let keyspace = self.keyspace.borrow();
+        let mut dbs: Vec<u32> = keyspace.databases().collect();
+        dbs.sort_unstable();
+        let known = dbs.into_iter().filter_map(|db| {
+            let keys = keyspace.iter(db).count();
+            let expires = keyspace.iter(db).filter(|(_, e)| e.expires_at_ms.is_some()).count();
+            (keys > 0).then(|| {
+                field(&format!("db{db}"), &format!("keys={keys},expires={expires},avg_ttl=0"))
+            })
+        });
+        vec![
+            (
+                "Server",
+                vec![
+                    field("redis_version", &REDIS_VERSION),
+                    field("redis_mode", &"standalone"),
+                    field("os", &std::env::consts::OS),
+                    field("arch_bits", &usize::BITS),
+                    field("process_id", &std::process::id()),
+                    field("uptime_in_seconds", &uptime),
+                    field("uptime_in_days", &(uptime / 86_400)),
+                ],
+            ),
+            (
+                "Clients",
+                vec![
+                    field("connected_clients", &self.peers.borrow().len()),
+                    field("blocked_clients", &blocked),
+                ],
+            ),
+            ("Memory", vec![field("maxmemory", &0)]),
+            (
+                "Persistence",
+                vec![
+                    field("loading", &0),
+                    field("rdb_changes_since_last_save", &0),
+                    field("rdb_bgsave_in_progress", &0),
+                    field("aof_enabled", &1),
+                ],
+            ),
+            ("Stats", vec![field("total_commands_processed", &self.commands.get())]),
+            ("Replication", vec![field("role", &"master"), field("connected_slaves", &0)]),
+            ("Cluster", vec![field("cluster_enabled", &0)]),
+            ("Keyspace", known.collect()),
+        ]
+    }
+}

@@ -1,0 +1,129 @@
+//! The way to PostgreSQL: loads, group commits and the removal of expired keys, one after the other
+//! on one session, so that no load overtakes a commit.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hashbrown::HashSet;
+use tokio::sync::oneshot;
+
+use super::period::Period;
+use crate::engine::{Db, Need, Part};
+use crate::store::{Commit, Store, StoreError};
+
+/// How often keys past their time are looked for.
+const EXPIRY: Duration = Duration::from_millis(200);
+/// Keys past their time that are removed at once.
+const EXPIRED_KEYS: u32 = 500;
+/// Keys of a database that are loaded at once when all of them are asked for.
+const KEYS_AT_ONCE: usize = 10_000;
+
+/// PostgreSQL has failed: whoever waits is told by the end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gone;
+
+impl Period {
+    /// Loads and commits until PostgreSQL fails, or until everything is committed at the end.
+    pub async fn keep(&self, store: &Store) -> Result<(), StoreError> {
+        let mut ticks = tokio::time::interval(EXPIRY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.work.notified() => {}
+                _ = ticks.tick() => self.expire(store).await?,
+            }
+            while self.load_wanted(store).await? || self.commit(store).await? {}
+            if self.finishing.get() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Brings these into memory, as far as PostgreSQL has them.
+    pub async fn load(&self, needs: Vec<Need>) -> Result<(), Gone> {
+        let (done, waiting) = oneshot::channel();
+        self.wanted.borrow_mut().push((needs, done));
+        self.work.notify_one();
+        waiting.await.map_err(|_| Gone)
+    }
+
+    /// Something has changed, or a barrier waits.
+    pub fn changed(&self) {
+        self.work.notify_one();
+    }
+
+    /// Loads what is waited for in one go; false when nothing is.
+    async fn load_wanted(&self, store: &Store) -> Result<bool, StoreError> {
+        let wanted = self.wanted.take();
+        if wanted.is_empty() {
+            return Ok(false);
+        }
+        let (needs, waiting): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+        let needs: HashSet<Need> = needs.into_iter().flatten().collect();
+        let (whole, needs): (Vec<Need>, Vec<Need>) =
+            needs.into_iter().partition(|need| need.part == Part::Keys);
+        for loaded in store.load(&needs).await? {
+            self.keyspace.borrow_mut().load(loaded);
+        }
+        for need in whole {
+            self.load_keys(store, need.db).await?;
+        }
+        for done in waiting {
+            // Who has left needs nothing any more.
+            let _ = done.send(());
+        }
+        Ok(true)
+    }
+
+    /// Every key of a database, each with as little of its value as there can be.
+    async fn load_keys(&self, store: &Store, db: Db) -> Result<(), StoreError> {
+        let mut found = Vec::new();
+        let names = store.key_names(db).await?;
+        for names in names.chunks(KEYS_AT_ONCE) {
+            let meta = |key: &Bytes| Need { db, key: key.clone(), part: Part::Meta };
+            let needs: Vec<Need> = names.iter().map(meta).collect();
+            let loaded = store.load(&needs).await?;
+            found.extend(loaded.into_iter().filter_map(|one| Some((one.key, one.found?))));
+        }
+        self.keyspace.borrow_mut().load_keys(db, found);
+        Ok(())
+    }
+
+    /// Commits everything that has been run; false when there is nothing.
+    async fn commit(&self, store: &Store) -> Result<bool, StoreError> {
+        let (delta, seq) = self.keyspace.borrow_mut().take_delta();
+        let barriers = self.barriers.take();
+        if delta.is_empty() {
+            self.gate.commit(&barriers);
+            return Ok(false);
+        }
+        store.persist(&Commit { delta, ..Commit::default() }).await?;
+        self.gate.commit(&barriers);
+        self.keyspace.borrow_mut().sweep(self.config.mirror.cache_bytes, seq);
+        Ok(true)
+    }
+
+    /// Removes keys past their time that nobody has looked at.
+    async fn expire(&self, store: &Store) -> Result<(), StoreError> {
+        if !self.settings.borrow().active_expire {
+            return Ok(());
+        }
+        let now_ms = super::run::now_ms();
+        let names = store.expired(now_ms, EXPIRED_KEYS).await?;
+        let need = |(db, key): &(Db, Bytes)| Need { db: *db, key: key.clone(), part: Part::Meta };
+        let needs: Vec<Need> = {
+            let keyspace = self.keyspace.borrow();
+            names.iter().map(need).filter_map(|need| keyspace.lacks(&need)).collect()
+        };
+        for loaded in store.load(&needs).await? {
+            self.keyspace.borrow_mut().load(loaded);
+        }
+        let mut keyspace = self.keyspace.borrow_mut();
+        keyspace.now_ms = now_ms;
+        for (db, key) in &names {
+            // The look removes it.
+            let _ = keyspace.kind(*db, key);
+        }
+        Ok(())
+    }
+}

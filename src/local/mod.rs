@@ -1,0 +1,32 @@
+//! The local server: answers as Redis would, from PostgreSQL through the engine, for
+//! `postgres_only`.
+//!
+//! It is a Redis within the process. The proxy's lanes and pinned connections reach it as they
+//! reach Redis, over streams in memory, so there is one data plane: what a client may do with its connection,
+//! how replies keep their order, and how a held write waits for its barrier is the same whoever answers.
+//!
+//! One thread owns the keyspace, as in Redis; commands are never interleaved. A command that needs
+//! what is not in memory waits for [`keeper`], which talks to PostgreSQL: loads of all who wait
+//! share a round trip, and everything that has changed meanwhile is one commit (group commit). The
+//! barriers that come by in `PUBLISH` are committed with the changes before them; only then are
+//! the replies to writes released.
+//!
+//! When PostgreSQL fails, the *period* ends: all connections are closed, so that every command in
+//! flight gets an error that says that its fate is unknown, memory is forgotten, and connections are refused
+//! until PostgreSQL is back.
+
+mod admin;
+mod blocked;
+mod channels;
+mod config;
+mod info;
+mod keeper;
+mod link;
+mod peer;
+mod period;
+mod run;
+mod server;
+mod session;
+mod transaction;
+
+pub use server::{LocalServer, StartError};

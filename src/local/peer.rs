@@ -1,0 +1,53 @@
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::resp::{Protocol, Reply, encode};
+
+/// How a blocked client goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unblock {
+    Timeout,
+    Error,
+}
+
+/// What others see of a connection, and how they reach it.
+pub(super) struct Peer {
+    pub id: u64,
+    pub created: Instant,
+    pub name: RefCell<Bytes>,
+    pub protocol: Cell<Protocol>,
+    /// Replies and messages that are not written yet.
+    pub out: RefCell<Vec<u8>>,
+    /// Something is in `out`, or was said to the connection.
+    pub wake: Notify,
+    pub killed: Cell<bool>,
+    pub blocked: Cell<bool>,
+    pub unblock: Cell<Option<Unblock>>,
+    pub monitor: Cell<bool>,
+}
+
+impl Peer {
+    pub fn new(id: u64) -> Peer {
+        Peer {
+            id,
+            created: Instant::now(),
+            name: RefCell::default(),
+            protocol: Cell::default(),
+            out: RefCell::default(),
+            wake: Notify::new(),
+            killed: Cell::new(false),
+            blocked: Cell::new(false),
+            unblock: Cell::new(None),
+            monitor: Cell::new(false),
+        }
+    }
+
+    /// Appends a reply or message; the connection's own task writes it.
+    pub fn push(&self, reply: &Reply) {
+        encode(reply, self.protocol.get(), &mut self.out.borrow_mut());
+        self.wake.notify_one();
+    }
+}

@@ -1,0 +1,129 @@
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::blocked::Blocked;
+use super::channels::{Channels, Scripted};
+use super::config::Settings;
+use super::peer::Peer;
+use crate::config::Config;
+use crate::engine::script::Scripts;
+use crate::engine::{Expiry, Keyspace, Need};
+use crate::resp::RequestLimits;
+use crate::store::{Store, StoreError};
+use crate::strategy::{Barrier, CommitGate};
+
+/// The user and password of `redis.url`.
+#[derive(Clone, Debug)]
+pub(super) struct Credentials {
+    pub user: String,
+    pub password: String,
+}
+
+/// Everything between PostgreSQL's coming and its going: the keys in memory and who is connected.
+pub(super) struct Period {
+    pub config: Arc<Config>,
+    pub limits: RequestLimits,
+    pub gate: Arc<CommitGate>,
+    pub started: Instant,
+    pub keyspace: RefCell<Keyspace>,
+    pub scripts: RefCell<Scripts>,
+    /// Shared with scripts, which publish while they hold the keyspace.
+    pub channels: Arc<Mutex<Channels>>,
+    pub peers: RefCell<BTreeMap<u64, Rc<Peer>>>,
+    pub blocked: RefCell<Blocked>,
+    pub settings: RefCell<Settings>,
+    /// What somebody waits for, and whom to tell.
+    pub wanted: RefCell<Vec<(Vec<Need>, oneshot::Sender<()>)>>,
+    /// Barriers behind what has been run and not yet committed.
+    pub barriers: RefCell<Vec<Barrier>>,
+    /// There is something to load or to commit.
+    pub work: Notify,
+    /// Commands run.
+    pub commands: Cell<u64>,
+    /// Connections in `MONITOR`.
+    pub monitors: Cell<usize>,
+    /// Who the proxy's own connections are.
+    pub credentials: Credentials,
+    pub last_peer: Cell<u64>,
+    /// Set when everybody has to leave.
+    pub over: CancellationToken,
+    /// Set when the last changes are to be committed.
+    pub finishing: Cell<bool>,
+}
+
+impl Period {
+    /// Connects to PostgreSQL, as the only writer from here on.
+    pub async fn open(
+        config: &Arc<Config>,
+        credentials: Credentials,
+        gate: &Arc<CommitGate>,
+    ) -> Result<(Rc<Period>, Store), StoreError> {
+        let store = Store::connect(&config.postgres).await?;
+        store.migrate().await?;
+        store.position().await?;
+        let next_id = store.max_key_id().await? + 1;
+        let keyspace = Keyspace::new(next_id, next_id == 1, Expiry::ByClock, rand::random());
+        let channels = Arc::new(Mutex::new(Channels::default()));
+        let mut scripts = Scripts::new(Box::new(Scripted::new(Arc::clone(&channels))));
+        for (name, source) in store.functions().await? {
+            if let Err(error) = scripts.load_library(&source) {
+                let library = String::from_utf8_lossy(&name);
+                tracing::error!(%library, ?error, "a stored function library cannot be loaded");
+            }
+        }
+        let period = Period {
+            limits: RequestLimits::from(&config.limits),
+            config: Arc::clone(config),
+            gate: Arc::clone(gate),
+            started: Instant::now(),
+            keyspace: RefCell::new(keyspace),
+            scripts: RefCell::new(scripts),
+            channels,
+            peers: RefCell::default(),
+            blocked: RefCell::default(),
+            settings: RefCell::default(),
+            wanted: RefCell::default(),
+            barriers: RefCell::default(),
+            work: Notify::new(),
+            commands: Cell::new(0),
+            monitors: Cell::new(0),
+            credentials,
+            last_peer: Cell::new(0),
+            over: CancellationToken::new(),
+            finishing: Cell::new(false),
+        };
+        Ok((Rc::new(period), store))
+    }
+
+    /// Closes all connections.
+    pub fn end(&self) {
+        self.over.cancel();
+    }
+
+    /// Has [`Period::keep`] return when everything is committed.
+    pub fn finish(&self) {
+        self.finishing.set(true);
+        self.work.notify_one();
+    }
+
+    /// Sends what was published to the subscribers.
+    pub fn deliver(&self) {
+        let messages = self.channels.lock().take_messages();
+        if messages.is_empty() {
+            return;
+        }
+        let peers = self.peers.borrow();
+        for (peer, message) in messages {
+            if let Some(peer) = peers.get(&peer) {
+                peer.push(&message);
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use hashbrown::HashSet;
+
+use super::keeper::Gone;
+use super::period::Period;
+use super::session::Session;
+use crate::engine::script::Scripts;
+use crate::engine::{self, Answer, Call, Db, Stop};
+use crate::resp::{Protocol, Reply};
+
+/// A command may stop for a need this many times; every load brings what was asked for, so only a
+/// defect, or a cache far too small, gets here.
+const MAX_LOADS: usize = 1000;
+
+/// Unix time in ms.
+pub(super) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+impl Period {
+    /// Runs one command of the engine with what is in memory.
+    pub fn execute(&self, db: Db, protocol: Protocol, args: &[Bytes]) -> Answer<Reply> {
+        let mut keyspace = self.keyspace.borrow_mut();
+        keyspace.now_ms = now_ms();
+        let before = keyspace.mutations();
+        let call = Call { db, protocol, args, from_log: false };
+        let answer = match args.first() {
+            Some(name) if Scripts::takes(name) => {
+                self.scripts.borrow_mut().execute(&mut keyspace, &call)
+            }
+            _ => engine::execute(&mut keyspace, &call),
+        };
+        if keyspace.mutations() != before {
+            self.changed();
+            self.blocked.borrow_mut().disturb();
+        }
+        answer
+    }
+
+    /// Loads what these commands will probably need, in one round trip.
+    pub async fn load_ahead<'a>(
+        &self,
+        commands: impl Iterator<Item = (Db, &'a [Bytes])>,
+    ) -> Result<(), Gone> {
+        let (mut needs, mut missing) = (Vec::new(), HashSet::new());
+        let keyspace = self.keyspace.borrow();
+        for (db, args) in commands {
+            needs.clear();
+            engine::needs(db, args, &mut needs);
+            missing.extend(needs.iter().filter_map(|need| keyspace.lacks(need)));
+        }
+        drop(keyspace);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.load(missing.into_iter().collect()).await
+    }
+}
+
+impl Session {
+    /// Runs one command, loading what it needs.
+    pub async fn run(&mut self, args: &[Bytes]) -> Result<Reply, Gone> {
+        for _ in 0..MAX_LOADS {
+            match self.try_run(args) {
+                Ok(reply) => return Ok(reply),
+                Err(Stop::Error(text)) => return Ok(Reply::Error(text)),
+                Err(Stop::NotLoaded(needs)) => self.period.load(needs).await?,
+            }
+        }
+        Ok(too_small())
+    }
+
+    /// Runs one command with what is in memory; [`Stop::NotLoaded`] leaves no trace.
+    pub fn try_run(&mut self, args: &[Bytes]) -> Answer<Reply> {
+        match self.own(args) {
+            Some(answer) => answer,
+            None => self.period.execute(self.db, self.peer.protocol.get(), args),
+        }
+    }
+}
+
+pub(super) fn too_small() -> Reply {
+    Reply::error(
+        "ERR what the command needs does not stay in memory: raise mirror.cache_bytes in proxy.toml",
+    )
+}

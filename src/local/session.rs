@@ -1,0 +1,211 @@
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::channels::Kind;
+use super::keeper::Gone;
+use super::link::Link;
+use super::peer::Peer;
+use super::period::Period;
+use super::transaction::{Multi, Watched};
+use crate::commands::{self, Class, Command};
+use crate::engine::Db;
+use crate::resp::{Protocol, Reply, encode};
+
+/// What becomes of a connection after a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Go,
+    Close,
+}
+
+/// What one connection has in the server.
+pub(super) struct Session {
+    pub period: Rc<Period>,
+    pub peer: Rc<Peer>,
+    pub db: Db,
+    pub trusted: bool,
+    pub multi: Option<Multi>,
+    pub watched: Vec<Watched>,
+    /// Channels, patterns and shard channels, in this order.
+    pub subscriptions: [BTreeSet<Bytes>; 3],
+}
+
+/// What a connection with subscriptions may call in RESP2.
+const WHILE_SUBSCRIBED: [&str; 9] = [
+    "subscribe",
+    "ssubscribe",
+    "psubscribe",
+    "unsubscribe",
+    "sunsubscribe",
+    "punsubscribe",
+    "ping",
+    "quit",
+    "reset",
+];
+
+impl Session {
+    pub fn new(period: Rc<Period>, peer: Rc<Peer>) -> Session {
+        let trusted = !period.asks();
+        Session {
+            period,
+            peer,
+            db: 0,
+            trusted,
+            multi: None,
+            watched: Vec::new(),
+            subscriptions: Default::default(),
+        }
+    }
+
+    /// Loads what these commands will need.
+    pub async fn look_ahead(&self, commands: &[Vec<Bytes>]) -> Result<(), Gone> {
+        if commands.is_empty() || !self.trusted {
+            return Ok(());
+        }
+        self.period.load_ahead(commands.iter().map(|args| (self.db, &args[..]))).await
+    }
+
+    /// Answers one command.
+    pub async fn handle(&mut self, args: Vec<Bytes>, link: &mut Link) -> Result<Flow, Gone> {
+        self.period.commands.set(self.period.commands.get() + 1);
+        let command = commands::lookup(&args[0]);
+        let class = command.map_or(Class::Unknown, |command| command.class);
+        if let Some(refusal) = self.refusal(command, &args) {
+            if let (Some(multi), true) = (&mut self.multi, class != Class::Exec) {
+                multi.broken = true;
+            }
+            self.answer(&refusal);
+            return Ok(Flow::Go);
+        }
+        self.period.show_to_monitors(self.db, &args);
+        let name = command.map_or("", |command| command.name);
+        if let Some(multi) = &mut self.multi {
+            match (class, name) {
+                (Class::Exec | Class::Discard | Class::Multi | Class::Watch, _)
+                | (_, "quit" | "reset") => {}
+                _ => {
+                    multi.queued.push(args);
+                    self.answer(&Reply::Simple("QUEUED".into()));
+                    return Ok(Flow::Go);
+                }
+            }
+        }
+        match class {
+            Class::Multi => self.begin(),
+            Class::Discard => self.discard(),
+            Class::Exec => self.exec().await?,
+            Class::Watch => self.watch(&args[1..]).await?,
+            Class::Subscribe | Class::Unsubscribe => self.subscription(name, &args[1..]),
+            Class::Blocking | Class::BlockingOption => return self.blocking(&args, link).await,
+            _ if name == "quit" => {
+                self.answer(&Reply::OK);
+                return Ok(Flow::Close);
+            }
+            _ => {
+                let reply = self.run(&args).await?;
+                self.answer(&reply);
+            }
+        }
+        self.serve_blocked();
+        Ok(Flow::Go)
+    }
+
+    /// Why the command is not even looked at; in the order in which Redis looks.
+    fn refusal(&self, command: Option<&Command>, args: &[Bytes]) -> Option<Reply> {
+        let Some(command) = command else {
+            let period = &self.period;
+            let unknown = period.execute(self.db, Protocol::Resp2, args);
+            return match unknown {
+                Err(crate::engine::Stop::Error(text)) => Some(Reply::Error(text)),
+                _ => None,
+            };
+        };
+        if !command.takes(args.len()) {
+            return Some(Reply::error(format!(
+                "ERR wrong number of arguments for '{}' command",
+                command.name
+            )));
+        }
+        let free = command.flags.no_auth || matches!(command.name, "quit" | "reset");
+        if !self.trusted && !free {
+            return Some(Reply::error("NOAUTH Authentication required."));
+        }
+        let subscribed = self.subscriptions.iter().any(|names| !names.is_empty());
+        let resp2 = self.peer.protocol.get() == Protocol::Resp2;
+        if subscribed && resp2 && !WHILE_SUBSCRIBED.contains(&command.name) {
+            return Some(Reply::error(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+                 are allowed in this context",
+                command.name
+            )));
+        }
+        None
+    }
+
+    /// Appends a reply to what the client gets.
+    pub fn answer(&self, reply: &Reply) {
+        encode(reply, self.peer.protocol.get(), &mut self.peer.out.borrow_mut());
+    }
+
+    /// `SUBSCRIBE` and its five kin: a confirmation for each name.
+    pub fn subscription(&mut self, name: &str, names: &[Bytes]) {
+        let kind = match name {
+            "psubscribe" | "punsubscribe" => Kind::Pattern,
+            "ssubscribe" | "sunsubscribe" => Kind::Shard,
+            _ => Kind::Channel,
+        };
+        let on = name == kind.words().0;
+        let all: Vec<Bytes> = match names {
+            [] => self.subscriptions[kind as usize].iter().cloned().collect(),
+            names => names.to_vec(),
+        };
+        if all.is_empty() {
+            self.confirm(kind, on, None);
+        }
+        for name in all {
+            let mut channels = self.period.channels.lock();
+            let mine = &mut self.subscriptions[kind as usize];
+            if on {
+                mine.insert(name.clone());
+                channels.subscribe(kind, &name, self.peer.id);
+            } else {
+                mine.remove(&name);
+                channels.unsubscribe(kind, &name, self.peer.id);
+            }
+            drop(channels);
+            self.confirm(kind, on, Some(name));
+        }
+    }
+
+    fn confirm(&self, kind: Kind, on: bool, name: Option<Bytes>) {
+        let [channels, patterns, shards] = &self.subscriptions;
+        let count = match kind {
+            Kind::Shard => shards.len(),
+            _ => channels.len() + patterns.len(),
+        };
+        let (subscribed, unsubscribed) = kind.words();
+        let word = if on { subscribed } else { unsubscribed };
+        let count = Reply::Int(count as i64);
+        self.answer(&Reply::Push(vec![Reply::bulk(word), Reply::bulk_or_nil(name), count]));
+    }
+
+    /// `RESET`, and what the end of the connection means to others.
+    pub fn leave(&mut self) {
+        self.multi = None;
+        self.watched.clear();
+        let mut channels = self.period.channels.lock();
+        for (kind, names) in
+            [Kind::Channel, Kind::Pattern, Kind::Shard].into_iter().zip(&mut self.subscriptions)
+        {
+            for name in std::mem::take(names) {
+                channels.unsubscribe(kind, &name, self.peer.id);
+            }
+        }
+        drop(channels);
+        if self.peer.monitor.replace(false) {
+            self.period.monitors.set(self.period.monitors.get() - 1);
+        }
+    }
+}
