@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (1, include_str!("../../schema/0001_tables.sql")),
     (2, include_str!("../../schema/0002_views.sql")),
     (3, include_str!("../../schema/0003_inline_index_form.sql")),
+    (4, include_str!("../../schema/0004_expiry.sql")),
 ];
 
 /// Applies what is missing, in one transaction under an advisory lock: any number of proxies may start

@@ -79,7 +79,12 @@ impl Connector {
 
     /// Who is connected to, for people.
     pub fn server(&self) -> &'static str {
-        if self.local.is_some() { "PostgreSQL" } else { "Redis" }
+        if self.is_redis() { "Redis" } else { "PostgreSQL" }
+    }
+
+    /// False when the server within the process answers.
+    pub fn is_redis(&self) -> bool {
+        self.local.is_none()
     }
 
     /// Address, user, password and database that connections are meant for; `connect` itself does not log in.

@@ -64,7 +64,9 @@ impl Context {
     }
 
     pub(super) fn learn(&self, facts: &ServerFacts) {
-        self.status.redis_up.store(true, Ordering::Relaxed);
+        if self.connector.is_redis() {
+            self.status.redis_up.store(true, Ordering::Relaxed);
+        }
         *self.facts.write() = facts.clone();
     }
 }

@@ -24,8 +24,8 @@ struct Options {
     /// The proxy.
     #[arg(long)]
     tandem: PathBuf,
-    /// Strategies to run through; repeat for several.
-    #[arg(long = "mode", value_parser = ["redis_only", "cache_first", "dual_write"])]
+    /// Strategies to run through; repeat for several. None: all in which Redis answers.
+    #[arg(long = "mode", value_parser = ["redis_only", "cache_first", "dual_write", "postgres_only"])]
     modes: Vec<String>,
     /// Files at a time.
     #[arg(long, default_value_t = 2)]
@@ -66,8 +66,10 @@ fn run(options: &Options) -> std::io::Result<bool> {
         compare: !options.no_compare,
     };
     let known = known_differences(&options.known)?;
-    let wanted =
-        |mode: &Mode| options.modes.is_empty() || options.modes.iter().any(|m| m == mode.name());
+    let wanted = |mode: &Mode| match options.modes.is_empty() {
+        true => !mode.is_local(),
+        false => options.modes.iter().any(|m| m == mode.name()),
+    };
     let modes: Vec<Mode> =
         Mode::ALL.into_iter().filter(|m| *m != Mode::Straight && wanted(m)).collect();
     let mut rows = all(&runner, &files(&options.files), &modes, options.jobs, &known);

@@ -20,11 +20,12 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub const ALL: [Mode; 4] = [
+    pub const ALL: [Mode; 5] = [
         Mode::Straight,
         Mode::Through("redis_only"),
         Mode::Through("cache_first"),
         Mode::Through("dual_write"),
+        Mode::Through("postgres_only"),
     ];
 
     pub fn name(self) -> &'static str {
@@ -36,6 +37,11 @@ impl Mode {
 
     pub fn has_mirror(self) -> bool {
         matches!(self, Mode::Through("cache_first" | "dual_write"))
+    }
+
+    /// PostgreSQL answers, and no Redis runs.
+    pub fn is_local(self) -> bool {
+        self == Mode::Through("postgres_only")
     }
 }
 
@@ -96,12 +102,18 @@ impl Runner {
     }
 
     fn run(&self, file: &str, mode: Mode) -> Run {
-        let redis = Redis::start();
-        let Mode::Through(strategy) = mode else {
-            return Run { outcome: self.runtest(file, mode, redis.port()), ..Run::default() };
+        let redis = (!mode.is_local()).then(Redis::start);
+        let (redis, strategy) = match (&redis, mode) {
+            (Some(redis), Mode::Straight) => {
+                return Run { outcome: self.runtest(file, mode, redis.port()), ..Run::default() };
+            }
+            (redis, mode) => (redis, mode.name()),
         };
-        let postgres = mode.has_mirror().then(Postgres::start);
-        let mut options = Tandem::new(&self.tandem).redis(&redis).mode(strategy).allow("");
+        let postgres = (mode.has_mirror() || mode.is_local()).then(Postgres::start);
+        let mut options = Tandem::new(&self.tandem).mode(strategy).allow("");
+        if let Some(redis) = redis {
+            options = options.redis(redis);
+        }
         // As an operator has it: the tests' own default is another.
         options = options.set("listen", "workers", 0);
         if let Some(postgres) = &postgres {
@@ -112,8 +124,8 @@ impl Runner {
         let mut mirror = None;
         if let Some(status) = tandem.ended() {
             outcome.broken_off = Some(format!("tandem ended: {status}"));
-        } else if let (Some(postgres), true) = (&postgres, self.compare) {
-            let sides = Sides::new(&redis, postgres);
+        } else if let (Some(redis), Some(postgres), true) = (redis, &postgres, self.compare) {
+            let sides = Sides::new(redis, postgres);
             mirror = Some(sides.equal(EQUAL_LIMIT).map_err(|why| why.to_string()));
         }
         let log_warnings = tandem.warnings();
