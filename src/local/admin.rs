@@ -1,5 +1,7 @@
 //! Commands about the connection and the server: what the engine does not have.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 
 use super::channels::Kind;
@@ -15,8 +17,11 @@ const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is dis
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default \
      user. Are you sure your configuration is correct?";
 
+/// Far beyond anybody's patience, and within what a clock can add.
+const MAX_PAUSE_MS: u64 = 1 << 40;
+
 /// Commands of a Redis server that have no meaning where PostgreSQL has the data.
-const NOT_HERE: [&str; 14] = [
+const NOT_HERE: [&str; 13] = [
     "asking",
     "bgrewriteaof",
     "cluster",
@@ -24,7 +29,6 @@ const NOT_HERE: [&str; 14] = [
     "migrate",
     "module",
     "pfdebug",
-    "pfselftest",
     "readonly",
     "readwrite",
     "replicaof",
@@ -60,7 +64,10 @@ impl Session {
             return Some(Err(wrong_arity(full.name)));
         }
         Some(match command.name {
+            "ping" if args.len() > 2 => Err(wrong_arity("ping")),
             "ping" => Ok(self.ping(args)),
+            // The representation is tested where it is made.
+            "pfselftest" => Ok(Reply::OK),
             "echo" => Ok(Reply::Bulk(args[1].clone())),
             "time" => Ok(time()),
             "select" => self.select(&args[1]),
@@ -236,7 +243,7 @@ impl Session {
                 *self.peer.name.borrow_mut() = args[2].clone();
                 Ok(Reply::OK)
             }
-            b"no-evict" | b"unpause" => Ok(Reply::OK),
+            b"no-evict" => Ok(Reply::OK),
             b"list" | b"info" => Ok(text(self.period.client_lines())),
             b"unblock" => {
                 let number =
@@ -260,13 +267,48 @@ impl Session {
                 peer.wake.notify_one();
                 Ok(Reply::Int(1))
             }
-            b"kill" => Err(Stop::error("ERR No such client")),
-            b"tracking" | b"caching" | b"getredir" | b"trackinginfo" | b"pause" => {
+            b"kill" => self.client_kill(&args[2..]),
+            b"pause" => self.pause(&args[2..]),
+            b"unpause" => {
+                self.period.unpause();
+                Ok(Reply::OK)
+            }
+            b"tracking" | b"caching" | b"getredir" | b"trackinginfo" => {
                 let name = String::from_utf8_lossy(sub).to_uppercase();
                 Err(Stop::failed(format!("ERR CLIENT {name} is not available in postgres_only")))
             }
             _ => Err(unknown_sub("client", &args[1])),
         }
+    }
+
+    /// `CLIENT KILL`: clients are killed where they are connected; here are the proxy's own connections.
+    fn client_kill(&self, words: &[Bytes]) -> Answer<Reply> {
+        if words.len() == 1 {
+            return Err(Stop::error("ERR No such client"));
+        }
+        for pair in words.chunks(2) {
+            let of_user = pair[0].eq_ignore_ascii_case(b"user");
+            if let Some(user) = pair.get(1).filter(|user| of_user && **user != self.period.user()) {
+                let user = String::from_utf8_lossy(user);
+                return Err(Stop::failed(format!("ERR No such user '{user}'")));
+            }
+        }
+        Ok(Reply::Int(0))
+    }
+
+    /// `CLIENT PAUSE ms [WRITE|ALL]`.
+    fn pause(&self, words: &[Bytes]) -> Answer<Reply> {
+        let writes_only = match words.get(1).map(|mode| mode.to_ascii_lowercase()).as_deref() {
+            Some(b"write") => true,
+            None | Some(b"all") => false,
+            _ => return Err(Stop::error("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        };
+        let text = std::str::from_utf8(&words[0]).ok();
+        let ms = text.and_then(|ms| ms.parse::<i64>().ok());
+        let ms = ms.ok_or(Stop::error("ERR timeout is not an integer or out of range"))?;
+        let ms = u64::try_from(ms).map_err(|_| Stop::error("ERR timeout is negative"))?;
+        self.period.pause(ms, writes_only);
+        Ok(Reply::OK)
     }
 
     fn config(&self, sub: &[u8], args: &[Bytes]) -> Answer<Reply> {
@@ -275,6 +317,7 @@ impl Session {
             b"set" => self.period.settings.borrow_mut().set(&args[2..]),
             b"resetstat" => {
                 self.period.commands.set(0);
+                self.period.statistics.borrow_mut().reset();
                 Ok(Reply::OK)
             }
             b"rewrite" => Err(Stop::error("ERR The server is running without a config file")),
@@ -325,6 +368,40 @@ impl Period {
         let same: bool =
             subtle::ConstantTimeEq::ct_eq(self.credentials.password.as_bytes(), password).into();
         (user == self.user().as_bytes() || user == b"default") && (same || !self.asks())
+    }
+
+    /// A longer pause stays, and one of everything is not weakened, as in Redis.
+    fn pause(&self, ms: u64, writes_only: bool) {
+        let end = Instant::now() + Duration::from_millis(ms.min(MAX_PAUSE_MS));
+        let (end, writes_only) = match self.paused.get() {
+            Some((until, before)) if until > Instant::now() => {
+                (end.max(until), writes_only && before)
+            }
+            _ => (end, writes_only),
+        };
+        self.paused.set(Some((end, writes_only)));
+    }
+
+    fn unpause(&self) {
+        self.paused.set(None);
+        self.resumed.notify_waiters();
+    }
+
+    /// Waits while a `CLIENT PAUSE` concerns the command.
+    pub async fn while_paused(&self, writes: bool) {
+        loop {
+            let resumed = self.resumed.notified();
+            match self.paused.get() {
+                Some((end, writes_only)) if end > Instant::now() && (writes || !writes_only) => {
+                    let end = tokio::time::Instant::from_std(end);
+                    tokio::select! {
+                        () = tokio::time::sleep_until(end) => {}
+                        () = resumed => {}
+                    }
+                }
+                _ => return,
+            }
+        }
     }
 
     /// `CLIENT LIST`.

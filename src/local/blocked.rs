@@ -15,8 +15,8 @@ use super::link::Link;
 use super::peer::{Peer, Unblock};
 use super::period::Period;
 use super::session::{Flow, Session};
-use crate::engine::value::Value;
-use crate::engine::{Db, Stop};
+use crate::engine::value::{Kind, Value};
+use crate::engine::{Answer, Db, Stop};
 use crate::resp::Reply;
 
 /// Everybody who waits, in the order of their coming.
@@ -64,8 +64,7 @@ impl Period {
                 blocked.waiting.iter().map(|(number, waiter)| (*number, waiter.clone())).collect()
             };
             for (number, waiter) in queue {
-                let answer = self.execute(waiter.db, waiter.peer.protocol.get(), &waiter.args);
-                let reply = match answer {
+                let reply = match self.attempt(&waiter) {
                     Ok(Reply::Nil | Reply::NilArray) => continue,
                     Ok(reply) => reply,
                     Err(Stop::NotLoaded(needs)) => {
@@ -78,12 +77,14 @@ impl Period {
                         });
                         continue;
                     }
-                    Err(Stop::Error(text)) if is(&waiter.args, "xreadgroup") => match &*text {
-                        text if text.starts_with("NOGROUP No such key") => {
-                            Reply::error("UNBLOCKED the stream key no longer exists")
+                    Err(Stop::Error(text)) if is(&waiter.args, "xreadgroup") => {
+                        match self.all_streams(&waiter) {
+                            true => Reply::Error(text),
+                            false => Reply::error("UNBLOCKED the stream key no longer exists"),
                         }
-                        _ => Reply::Error(text),
-                    },
+                    }
+                    // The source is ready, and the destination is of another type.
+                    Err(Stop::Error(text)) if self.source_is_ready(&waiter) => Reply::Error(text),
                     // Another type is at the key for now.
                     Err(Stop::Error(_)) => continue,
                 };
@@ -92,6 +93,59 @@ impl Period {
                 waiter.peer.push(&reply);
             }
         }
+    }
+}
+
+impl Period {
+    /// Runs the command again. Where one of several keys is of another type, the others still count.
+    fn attempt(&self, waiter: &Waiter) -> Answer<Reply> {
+        let run = |args: &[Bytes]| self.execute(waiter.db, waiter.peer.protocol.get(), args);
+        let answer = run(&waiter.args);
+        let singles = match &answer {
+            Err(Stop::Error(_)) => key_by_key(&waiter.args),
+            _ => Vec::new(),
+        };
+        for args in singles {
+            match run(&args) {
+                Ok(Reply::Nil | Reply::NilArray) | Err(Stop::Error(_)) => {}
+                answer => return answer,
+            }
+        }
+        answer
+    }
+
+    /// True when every key of an `XREADGROUP` is still there, as a stream.
+    fn all_streams(&self, waiter: &Waiter) -> bool {
+        let keyspace = self.keyspace.borrow();
+        let keys = crate::commands::lookup(b"xreadgroup").map(|found| found.keys(&waiter.args));
+        keys.unwrap_or_default().iter().all(|(at, _)| {
+            let entry = keyspace.peek(waiter.db, &waiter.args[*at]);
+            entry.is_some_and(|entry| entry.value.kind() == Kind::Stream)
+        })
+    }
+
+    fn source_is_ready(&self, waiter: &Waiter) -> bool {
+        let keyspace = self.keyspace.borrow();
+        let moves = is(&waiter.args, "blmove") || is(&waiter.args, "brpoplpush");
+        let source = keyspace.peek(waiter.db, &waiter.args[1]);
+        moves && source.is_some_and(|entry| entry.value.kind() == Kind::List)
+    }
+}
+
+/// A command that waits for the first of several keys, as one command for each of them.
+fn key_by_key(args: &[Bytes]) -> Vec<Vec<Bytes>> {
+    let one = Bytes::from_static(b"1");
+    match (&args[0].to_ascii_lowercase()[..], args) {
+        (b"blpop" | b"brpop" | b"bzpopmin" | b"bzpopmax", [name, keys @ .., timeout]) => {
+            keys.iter().map(|key| vec![name.clone(), key.clone(), timeout.clone()]).collect()
+        }
+        (b"blmpop" | b"bzmpop", [name, timeout, count, rest @ ..]) => {
+            let count = std::str::from_utf8(count).ok().and_then(|count| count.parse().ok());
+            let (keys, options) = rest.split_at(count.unwrap_or(0).min(rest.len()));
+            let head = |key: &Bytes| vec![name.clone(), timeout.clone(), one.clone(), key.clone()];
+            keys.iter().map(|key| [head(key), options.to_vec()].concat()).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -11,11 +11,13 @@ impl Period {
     /// `INFO [section …]`.
     pub fn info(&self, sections: &[Bytes]) -> String {
         let wanted = |name: &str| {
-            sections.is_empty()
+            let default = !matches!(name, "Commandstats");
+            sections.is_empty() && default
                 || sections.iter().any(|section| {
                     let section = section.to_ascii_lowercase();
                     section == name.to_ascii_lowercase().as_bytes()
-                        || matches!(&section[..], b"all" | b"default" | b"everything")
+                        || matches!(&section[..], b"all" | b"everything")
+                        || default && section == b"default"
                 })
         };
         let mut text = String::new();
@@ -69,20 +71,36 @@ impl Period {
                     field("blocked_clients", &blocked),
                 ],
             ),
-            ("Memory", vec![field("maxmemory", &0)]),
+            (
+                "Memory",
+                vec![
+                    field("used_memory", &resident_bytes()),
+                    field("used_memory_rss", &resident_bytes()),
+                    field("maxmemory", &0),
+                ],
+            ),
             (
                 "Persistence",
                 vec![
                     field("loading", &0),
-                    field("rdb_changes_since_last_save", &0),
+                    field("rdb_changes_since_last_save", &keyspace.mutations()),
                     field("rdb_bgsave_in_progress", &0),
                     field("aof_enabled", &1),
                 ],
             ),
             ("Stats", vec![field("total_commands_processed", &self.commands.get())]),
             ("Replication", vec![field("role", &"master"), field("connected_slaves", &0)]),
+            ("Commandstats", self.statistics.borrow().commands()),
+            ("Errorstats", self.statistics.borrow().errors()),
             ("Cluster", vec![field("cluster_enabled", &0)]),
             ("Keyspace", known.collect()),
         ]
     }
+}
+
+/// Memory of the whole proxy; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
 }

@@ -27,6 +27,7 @@ mod period;
 mod run;
 mod server;
 mod session;
+mod statistics;
 mod transaction;
 
 pub use server::{LocalServer, StartError};

@@ -12,6 +12,7 @@ use super::blocked::Blocked;
 use super::channels::{Channels, Scripted};
 use super::config::Settings;
 use super::peer::Peer;
+use super::statistics::Statistics;
 use crate::config::Config;
 use crate::engine::script::Scripts;
 use crate::engine::{Expiry, Keyspace, Need};
@@ -47,6 +48,11 @@ pub(super) struct Period {
     pub work: Notify,
     /// Commands run.
     pub commands: Cell<u64>,
+    /// End of a `CLIENT PAUSE`, and whether it concerns writes only.
+    pub paused: Cell<Option<(Instant, bool)>>,
+    pub resumed: Notify,
+    /// What each command has done.
+    pub statistics: RefCell<Statistics>,
     /// Connections in `MONITOR`.
     pub monitors: Cell<usize>,
     /// Who the proxy's own connections are.
@@ -93,6 +99,9 @@ impl Period {
             barriers: RefCell::default(),
             work: Notify::new(),
             commands: Cell::new(0),
+            paused: Cell::new(None),
+            resumed: Notify::new(),
+            statistics: RefCell::default(),
             monitors: Cell::new(0),
             credentials,
             last_peer: Cell::new(0),

@@ -1,4 +1,4 @@
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hashbrown::HashSet;
@@ -6,8 +6,9 @@ use hashbrown::HashSet;
 use super::keeper::Gone;
 use super::period::Period;
 use super::session::Session;
+use crate::commands;
 use crate::engine::script::Scripts;
-use crate::engine::{self, Answer, Call, Db, Stop};
+use crate::engine::{self, Answer, Call, Db, Need, Stop};
 use crate::resp::{Protocol, Reply};
 
 /// A command may stop for a need this many times; every load brings what was asked for, so only a
@@ -44,6 +45,14 @@ impl Period {
         &self,
         commands: impl Iterator<Item = (Db, &'a [Bytes])>,
     ) -> Result<(), Gone> {
+        let missing = self.missing(commands);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.load(missing.into_iter().collect()).await
+    }
+
+    fn missing<'a>(&self, commands: impl Iterator<Item = (Db, &'a [Bytes])>) -> HashSet<Need> {
         let (mut needs, mut missing) = (Vec::new(), HashSet::new());
         let keyspace = self.keyspace.borrow();
         for (db, args) in commands {
@@ -51,11 +60,7 @@ impl Period {
             engine::needs(db, args, &mut needs);
             missing.extend(needs.iter().filter_map(|need| keyspace.lacks(need)));
         }
-        drop(keyspace);
-        if missing.is_empty() {
-            return Ok(());
-        }
-        self.load(missing.into_iter().collect()).await
+        missing
     }
 }
 
@@ -74,10 +79,27 @@ impl Session {
 
     /// Runs one command with what is in memory; [`Stop::NotLoaded`] leaves no trace.
     pub fn try_run(&mut self, args: &[Bytes]) -> Answer<Reply> {
-        match self.own(args) {
+        let start = Instant::now();
+        let answer = match self.own(args) {
             Some(answer) => answer,
             None => self.period.execute(self.db, self.peer.protocol.get(), args),
+        };
+        if !matches!(answer, Err(Stop::NotLoaded(_))) {
+            self.note(args, start.elapsed(), &answer);
         }
+        answer
+    }
+
+    /// Counts a command that has run.
+    pub fn note(&self, args: &[Bytes], took: Duration, answer: &Answer<Reply>) {
+        let Some(command) = commands::lookup(&args[0]) else { return };
+        let sub = args.get(1).and_then(|word| commands::lookup_sub(command, word));
+        let error = match answer {
+            Err(Stop::Error(text)) | Ok(Reply::Error(text)) => Some(&**text),
+            _ => None,
+        };
+        let name = sub.map_or(command.name, |sub| sub.name);
+        self.period.statistics.borrow_mut().ran(name, took, error);
     }
 }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -76,10 +77,18 @@ impl Session {
             if let (Some(multi), true) = (&mut self.multi, class != Class::Exec) {
                 multi.broken = true;
             }
+            if let Reply::Error(text) = &refusal {
+                let name = command.map(|command| command.name);
+                self.period.statistics.borrow_mut().rejected(name, text);
+            }
             self.answer(&refusal);
             return Ok(Flow::Go);
         }
         self.period.show_to_monitors(self.db, &args);
+        let writes = command.is_some_and(|command| command.writes);
+        if self.period.paused.get().is_some() && !(self.multi.is_some() && class != Class::Exec) {
+            self.period.while_paused(writes || class == Class::Exec).await;
+        }
         let name = command.map_or("", |command| command.name);
         if let Some(multi) = &mut self.multi {
             match (class, name) {
@@ -91,6 +100,9 @@ impl Session {
                     return Ok(Flow::Go);
                 }
             }
+        }
+        if matches!(class, Class::Multi | Class::Discard | Class::Exec | Class::Watch) {
+            self.note(&args, Duration::ZERO, &Ok(Reply::OK));
         }
         match class {
             Class::Multi => self.begin(),

@@ -13,9 +13,8 @@ use super::{Key, Outbox, ServerFacts, Source, Watching};
 use crate::resp::{ReplyScanner, command, encode_error};
 use crate::strategy::{CommitGate, Ticket};
 
-/// What a client is told about a command that was in flight when Redis went away.
-pub(super) const UNKNOWN_OUTCOME: &str =
-    "UNKNOWNOUTCOME Redis went away before it answered: the command may or may not have run";
+/// What a client is told about a command that was in flight when the server went away.
+pub(super) const UNKNOWN_OUTCOME: &str = "UNKNOWNOUTCOME the connection was lost before the answer came: the command may or may not have run";
 
 /// A lane whose oldest command has waited this long holds up whoever comes behind it.
 const STALL: Duration = Duration::from_millis(50);

@@ -75,14 +75,14 @@ fn no_increment_is_lost_or_applied_twice() {
     }
 }
 
-fn assert_holds(keyspace: &Keyspace, tallies: &Tallies, what: &str) {
+pub(crate) fn assert_holds(keyspace: &Keyspace, tallies: &Tallies, what: &str) {
     for (place, tally) in tallies {
         let now = counter(keyspace, place);
         assert!(now >= tally.acknowledged, "{what}: {place:?} is {now}, known {tally:?}");
     }
 }
 
-fn counter(keyspace: &Keyspace, (key, field): &(String, Option<String>)) -> i64 {
+pub(crate) fn counter(keyspace: &Keyspace, (key, field): &(String, Option<String>)) -> i64 {
     let found = keyspace.iter().find(|(name, _)| name.db == 0 && name.key == key.as_bytes());
     let bytes = match (found.map(|(_, entry)| &entry.value), field) {
         (Some(Value::String(bytes)), None) => Some(bytes),

@@ -18,6 +18,7 @@ mod rdb;
 mod rdb_values;
 mod replica;
 mod scanner;
+mod served;
 mod store;
 mod tls;
 mod unknown;

@@ -197,7 +197,7 @@ impl Scripts {
         let end = memchr::memchr(b'\n', source).unwrap_or(source.len());
         let words = split_arguments(&source[..end]).unwrap_or_default();
         let engine = words.first().and_then(|word| word.get(2..)).unwrap_or_default();
-        if engine != b"lua" {
+        if !engine.eq_ignore_ascii_case(b"lua") {
             let engine = shown(engine);
             return Err(Stop::failed(format!("ERR Engine '{engine}' not found")));
         }

@@ -3,7 +3,7 @@
 mod against_redis;
 mod model_store;
 mod partly_loaded;
-mod replies;
+pub(crate) mod replies;
 mod scripts;
 
 use std::time::Duration;
