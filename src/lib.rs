@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods, clippy::dbg_macro, clippy::todo)]
 
+pub mod admin;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod engine;
 pub mod local;
+pub mod log;
 pub mod mirror;
 mod open_files;
 pub mod proxy;

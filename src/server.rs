@@ -7,8 +7,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{Admin, AdminError, Subject};
 use crate::config::{Config, Mode};
 use crate::local::{LocalServer, StartError};
+use crate::log::LogLevel;
 use crate::mirror::{Mirror, MirrorError};
 use crate::open_files;
 use crate::proxy::{BindError, Listeners, Shared, run_worker};
@@ -28,6 +30,7 @@ pub enum ServerError {
     Mirror(#[from] MirrorError),
     #[error(transparent)]
     Local(#[from] StartError),
+    Admin(#[from] AdminError),
     #[error(
         "strategy.mode = {0:?} is not served yet; choose dual_write, cache_first, redis_only or postgres_only"
     )]
@@ -37,9 +40,9 @@ pub enum ServerError {
 }
 
 /// Serves until SIGTERM or SIGINT, then lets replies under way reach their clients.
-pub async fn run(config: Config) -> Result<(), ServerError> {
+pub async fn run(config: Config, log_level: LogLevel) -> Result<(), ServerError> {
     let shutdown = CancellationToken::new();
-    let server = Server::start(config, shutdown.clone())?;
+    let server = Server::start(config, log_level, shutdown.clone())?;
     ended().await.map_err(ServerError::Worker)?;
     tracing::info!("shutting down");
     shutdown.cancel();
@@ -55,12 +58,18 @@ pub struct Server {
     mirror: Option<(JoinHandle<()>, CancellationToken)>,
     /// Answers in `postgres_only`; ends when nobody can ask any more.
     local: Option<LocalServer>,
+    /// The last to end: it says until then that the process is stopping.
+    admin: Option<Admin>,
     address: std::net::SocketAddr,
 }
 
 impl Server {
     /// Binds the ports and starts the workers and the mirror; Redis and PostgreSQL may be away.
-    pub fn start(config: Config, shutdown: CancellationToken) -> Result<Server, ServerError> {
+    pub fn start(
+        config: Config,
+        log_level: LogLevel,
+        shutdown: CancellationToken,
+    ) -> Result<Server, ServerError> {
         let mode = config.strategy.mode;
         if mode == Mode::DatabaseFirst {
             return Err(ServerError::Strategy(mode.as_str()));
@@ -90,6 +99,13 @@ impl Server {
             true => Some(start_mirror(&config, &gate, &status)?),
             false => None,
         };
+        let subject = Subject {
+            config: Arc::new(config.clone()),
+            status: Arc::clone(&status),
+            gate: Arc::clone(&gate),
+            log_level,
+        };
+        let admin = Admin::start(subject, shutdown.clone())?;
         let shared = Arc::new(Shared::new(config, connector, gate, status, shutdown));
         let mut workers = Vec::new();
         for (number, listeners) in listeners.into_iter().enumerate() {
@@ -109,7 +125,7 @@ impl Server {
             strategy = shared.status.strategy.as_str(),
             "ready for clients"
         );
-        Ok(Server { workers, mirror, local, address })
+        Ok(Server { workers, mirror, local, admin, address })
     }
 
     /// Where clients connect.
@@ -131,6 +147,9 @@ impl Server {
             if let Some((mirror, token)) = self.mirror {
                 token.cancel();
                 let _ = mirror.join();
+            }
+            if let Some(admin) = self.admin {
+                admin.stop();
             }
         });
         let _ = joined.await;

@@ -1,14 +1,24 @@
 //! The command line: one file per subcommand. Exit codes: 0 fine, 1 not, 2 wrong usage.
 
 mod check_config;
+mod client;
+mod completions;
+mod health;
+mod log_level;
+mod metrics;
+mod migrate;
+mod reconnect;
 mod serve;
+mod show;
+mod status;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "tandem", version, about)]
+#[command(name = "tandem", version, about, after_help = "Exit codes: 0 fine, 1 not, 2 wrong usage.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -20,6 +30,20 @@ enum Command {
     Serve(ConfigFile),
     /// Read the configuration and say whether it is valid.
     CheckConfig(ConfigFile),
+    /// Create the schema in PostgreSQL or bring it up to date; no proxy has to run.
+    Migrate(Options),
+    /// Say whether the running proxy and both backends are well; exit code 1 unless all are.
+    Health(health::Arguments),
+    /// How the running proxy, its backends and the mirror are.
+    Status(Options),
+    /// Rates, latencies, hit rate and lag of the running proxy.
+    Metrics(metrics::Arguments),
+    /// Have the running proxy try backends that are away at once.
+    Reconnect(Options),
+    /// Show or change the log level of the running proxy, until its next start.
+    LogLevel(log_level::Arguments),
+    /// Print a completion script for a shell.
+    Completions(completions::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -29,11 +53,28 @@ struct ConfigFile {
     config: PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
 impl Cli {
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let fine = |()| ExitCode::SUCCESS;
         match self.command {
-            Command::Serve(file) => serve::run(&file.config),
-            Command::CheckConfig(file) => check_config::run(&file.config),
+            Command::Serve(file) => serve::run(&file.config).map(fine),
+            Command::CheckConfig(file) => check_config::run(&file.config).map(fine),
+            Command::Migrate(options) => migrate::run(&options).map(fine),
+            Command::Health(arguments) => health::run(&arguments),
+            Command::Status(options) => status::run(&options).map(fine),
+            Command::Metrics(arguments) => metrics::run(&arguments).map(fine),
+            Command::Reconnect(options) => reconnect::run(&options),
+            Command::LogLevel(arguments) => log_level::run(&arguments).map(fine),
+            Command::Completions(arguments) => completions::run(&arguments).map(fine),
         }
     }
 }

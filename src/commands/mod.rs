@@ -6,6 +6,7 @@
 //! <https://redis.io/docs/reference/key-specs/>.
 
 mod class;
+mod group;
 mod keys;
 mod spec;
 
@@ -14,6 +15,7 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 pub use class::Class;
+pub use group::Group;
 pub use spec::{Begin, Find, Flags, KeySpec};
 
 /// One command or subcommand.
@@ -27,6 +29,8 @@ pub struct Command {
     pub keys: Vec<KeySpec>,
     /// How the proxy has to treat it.
     pub class: Class,
+    /// What it is counted by.
+    pub group: Group,
     /// True when it changes data, or may: scripts and functions count, whatever they do.
     pub writes: bool,
     script: bool,
@@ -115,6 +119,10 @@ mod tests {
         assert!((get.arity, get.takes(2), get.takes(3)) == (2, true, false) && !get.writes);
         let client = lookup(b"client").expect("known");
         assert_eq!(lookup_sub(client, b"ID").expect("known").name, "client|id");
+        assert_eq!(Group::of(lookup(b"nosuch")), Group::Unknown);
+        for (name, group) in [("ping", Group::Connection), ("evalsha", Group::Script), ("config", Group::Admin)] {
+            assert_eq!(Group::of(lookup(name.as_bytes())), group, "{name}");
+        }
         assert!(lookup(b"nosuch").is_none() && lookup(&[b'x'; 100]).is_none());
     }
 

@@ -1,4 +1,4 @@
-use super::{Class, Command};
+use super::{Class, Command, Group};
 
 /// The flags that matter here, out of those that `COMMAND` reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,8 @@ pub(super) fn parse_line(line: &'static str) -> Command {
     // `COMMAND` does not say that these may write: scripts by what they call, PFCOUNT by its cache.
     let may_write = script && !name.ends_with("_ro") || name == "pfcount";
     let writes = flags.write || may_write;
-    Command { name, arity: number(arity) as i32, flags, keys, class, writes, script }
+    let group = Group::new(name, class, &flags, script);
+    Command { name, arity: number(arity) as i32, flags, keys, class, group, writes, script }
 }
 
 fn key_spec(text: &'static str) -> KeySpec {

@@ -3,6 +3,7 @@
 //! Order of precedence: environment, then the file, then the defaults below. Every key is
 //! documented in `proxy.toml` with its default and whether it can change at run time.
 
+mod address;
 mod env;
 mod postgres_url;
 mod redis_url;
@@ -10,6 +11,7 @@ mod sections;
 
 use std::path::Path;
 
+pub use address::is_loopback;
 pub use postgres_url::{PostgresAddress, PostgresTls, Verify};
 pub use redis_url::{RedisAddress, RedisUrl};
 pub use sections::{
@@ -73,6 +75,23 @@ impl Config {
         if self.postgres.pool_max == 0 {
             return invalid("postgres.pool_max", "must be at least 1");
         }
+        let admin = &self.admin.address;
+        let port = admin.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if !admin.is_empty() && !matches!(port, Some(Ok(_))) {
+            return invalid(
+                "admin.address",
+                "must be host:port, such as 127.0.0.1:9380, or \"\" for no admin interface",
+            );
+        }
+        if !admin.is_empty() && self.admin.token.is_empty() && !is_loopback(admin) {
+            return invalid(
+                "admin.token",
+                "must be set when admin.address is not a loopback address: whoever has it may change things",
+            );
+        }
+        if !self.admin.token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return invalid("admin.token", "must consist of visible ASCII characters without spaces");
+        }
         if self.family.iter().any(|family| family.pattern.is_empty()) {
             return invalid("family.match", "must be a glob pattern, such as session:*");
         }
@@ -106,6 +125,9 @@ mod tests {
             ("[listen]\nmax_clients = 0", "max_clients"),
             ("[[family]]\nmatch = ''", "family.match"),
             ("[postgres]\nurl = 'mysql://x'", "postgres.url"),
+            ("[admin]\naddress = '9380'", "admin.address"),
+            ("[admin]\naddress = '0.0.0.0:9380'", "admin.token"),
+            ("[admin]\ntoken = 'a b'", "admin.token"),
         ] {
             let error = parse(text, &[]).expect_err(text).to_string();
             assert!(error.contains(word), "{text}: {error}");

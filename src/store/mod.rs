@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod load;
 mod migrate;
+mod monitor;
 mod numeric;
 mod persist;
 mod session;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 pub use bulk::{BulkLoader, BulkOutcome, Merge};
 pub use connect::Connector;
 pub use error::StoreError;
+pub use monitor::{Monitor, ServerState};
 pub use types::{Commit, Position};
 
 use crate::config;
@@ -63,6 +65,13 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let mut session = self.connector.open(Role::Bulk).await?;
         migrate::migrate(&self.connector, &mut session).await
+    }
+
+    /// The number of the last migration that the schema has.
+    pub async fn version(&self) -> Result<i32, StoreError> {
+        let query = "SELECT coalesce(max(number), 0) FROM migrations";
+        let row = self.session.run(self.session.client().query_one(query, &[])).await?;
+        Ok(row.try_get(0)?)
     }
 
     /// Takes over as the writer and reads the position to go on from, `None` when nothing was ever

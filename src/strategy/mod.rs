@@ -3,8 +3,10 @@
 
 mod families;
 mod gate;
+mod meters;
 mod status;
 
 pub use families::Families;
 pub use gate::{Barrier, BarrierSource, CommitGate, Ticket, Watcher};
+pub use meters::{Buckets, Fault, Histogram, Meter, Meters, SIZES};
 pub use status::{MirrorState, MirrorStatus, Status};

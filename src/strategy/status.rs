@@ -2,7 +2,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
+use super::meters::{Histogram, Meters, SIZES};
 use crate::config::{Ack, Mode};
 
 /// Where the mirror stands.
@@ -22,6 +24,14 @@ pub enum MirrorState {
 }
 
 impl MirrorState {
+    pub const ALL: [MirrorState; 5] = [
+        MirrorState::Off,
+        MirrorState::Connecting,
+        MirrorState::Syncing,
+        MirrorState::Streaming,
+        MirrorState::Spooling,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             MirrorState::Off => "off",
@@ -34,7 +44,7 @@ impl MirrorState {
 }
 
 /// The mirror's counters, written by the mirror alone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MirrorStatus {
     state: RwLock<(MirrorState, String)>,
     pub replid: RwLock<String>,
@@ -55,6 +65,33 @@ pub struct MirrorStatus {
     pub conflicts: AtomicU64,
     /// Keys brought back to Redis from PostgreSQL.
     pub restored: AtomicU64,
+    /// How long PostgreSQL takes for a transaction of the mirror.
+    pub commit_time: Histogram,
+    /// Commands of the stream in one transaction.
+    pub batches: Histogram,
+}
+
+impl Default for MirrorStatus {
+    fn default() -> Self {
+        MirrorStatus {
+            state: RwLock::default(),
+            replid: RwLock::default(),
+            received: AtomicI64::default(),
+            applied: AtomicI64::default(),
+            lag_ms: AtomicU64::default(),
+            spool_bytes: AtomicU64::default(),
+            effects: AtomicU64::default(),
+            commits: AtomicU64::default(),
+            full_syncs: AtomicU64::default(),
+            partial_syncs: AtomicU64::default(),
+            rereads: AtomicU64::default(),
+            unknown_commands: AtomicU64::default(),
+            conflicts: AtomicU64::default(),
+            restored: AtomicU64::default(),
+            commit_time: Histogram::default(),
+            batches: Histogram::new(&SIZES),
+        }
+    }
 }
 
 impl MirrorStatus {
@@ -100,6 +137,9 @@ pub struct Status {
     pub commands_total: AtomicU64,
     /// Client tasks that panicked; each ended its own client only.
     pub panics: AtomicU64,
+    pub meters: Meters,
+    /// Somebody asks for backends that are away to be tried now, without the pause between attempts.
+    pub reconnect: Notify,
 }
 
 impl Status {
@@ -115,6 +155,8 @@ impl Status {
             clients_total: AtomicU64::new(0),
             commands_total: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            meters: Meters::default(),
+            reconnect: Notify::new(),
         }
     }
 

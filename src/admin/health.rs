@@ -1,0 +1,83 @@
+use serde::Serialize;
+
+use super::backends::Look;
+use super::state::App;
+use crate::strategy::MirrorState;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Healthy,
+    /// Clients are served, and something is not as configured.
+    Degraded,
+    /// Clients get errors.
+    Unhealthy,
+}
+
+#[derive(Serialize)]
+pub struct Databases {
+    pub redis: bool,
+    pub postgres: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    pub status: Verdict,
+    pub databases: Databases,
+    /// As configured.
+    pub strategy: &'static str,
+    /// What it has come to.
+    pub mode: &'static str,
+    /// Why the status is not `healthy`.
+    pub reasons: Vec<String>,
+    pub stats: Stats,
+    pub initialized: bool,
+    pub sync_enabled: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    pub operations: u64,
+    pub errors: u64,
+    pub clients: u64,
+    pub uptime_seconds: u64,
+}
+
+pub fn judge(app: &App, look: &Look) -> Health {
+    let status = app.status();
+    let mut reasons = Vec::new();
+    if let Err(error) = &look.redis {
+        reasons.push(error.clone());
+    }
+    if let Some(Err(error)) = &look.postgres {
+        reasons.push(error.clone());
+    }
+    let state = status.mirror.state();
+    if status.strategy.has_mirror() && look.complete() && state != MirrorState::Streaming {
+        let why = status.mirror.reason();
+        let separator = if why.is_empty() { "" } else { ": " };
+        reasons.push(format!("the mirror is {}{separator}{why}", state.as_str()));
+    }
+    let verdict = match (look.redis_up(), reasons.is_empty()) {
+        (false, _) => Verdict::Unhealthy,
+        (true, false) => Verdict::Degraded,
+        (true, true) => Verdict::Healthy,
+    };
+    Health {
+        status: verdict,
+        databases: Databases { redis: look.redis_up(), postgres: look.postgres_up() },
+        strategy: status.strategy.as_str(),
+        mode: status.mode(),
+        reasons,
+        stats: Stats {
+            operations: status.meters.all_commands(),
+            errors: status.meters.all_faults(),
+            clients: status.clients.load(std::sync::atomic::Ordering::Relaxed),
+            uptime_seconds: status.started.elapsed().as_secs(),
+        },
+        initialized: app.is_ready(),
+        sync_enabled: status.strategy.has_mirror(),
+    }
+}

@@ -1,0 +1,80 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use super::backends::Backends;
+use super::rates::Rates;
+use super::{AdminError, Subject};
+use crate::config::Config;
+use crate::log::LogLevel;
+use crate::strategy::{MirrorState, Status};
+
+/// What all handlers share.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    subject: Subject,
+    backends: Backends,
+    rates: Rates,
+    ready: AtomicBool,
+    stopping: CancellationToken,
+}
+
+impl App {
+    pub fn new(subject: Subject, stopping: CancellationToken) -> Result<App, AdminError> {
+        let backends = Backends::new(&subject.config)?;
+        let (rates, ready) = (Rates::default(), AtomicBool::new(false));
+        Ok(App(Arc::new(Inner { subject, backends, rates, ready, stopping })))
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.0.subject.config
+    }
+
+    pub fn status(&self) -> &Status {
+        &self.0.subject.status
+    }
+
+    pub fn log_level(&self) -> &LogLevel {
+        &self.0.subject.log_level
+    }
+
+    pub fn backends(&self) -> &Backends {
+        &self.0.backends
+    }
+
+    pub fn rates(&self) -> &Rates {
+        &self.0.rates
+    }
+
+    /// True while replies to writes wait for PostgreSQL.
+    pub fn holding(&self) -> bool {
+        self.0.subject.gate.holding()
+    }
+
+    /// True from when clients could be served for the first time: Redis was reachable, and the mirror
+    /// had taken the first snapshot or found PostgreSQL away.
+    pub fn is_ready(&self) -> bool {
+        let status = self.status();
+        let follows = match status.mirror.state() {
+            MirrorState::Streaming | MirrorState::Spooling => true,
+            MirrorState::Off => !status.strategy.has_mirror(),
+            MirrorState::Connecting | MirrorState::Syncing => false,
+        };
+        if follows && status.redis_up.load(Ordering::Relaxed) {
+            self.0.ready.store(true, Ordering::Relaxed);
+        }
+        self.0.ready.load(Ordering::Relaxed)
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.is_cancelled()
+    }
+
+    /// Keeps the rates, until it is dropped.
+    pub async fn watch_rates(self) {
+        self.rates().watch(self.status()).await;
+    }
+}
