@@ -95,10 +95,6 @@ impl Server {
             _ => (Connector::new(&config.redis)?, None),
         };
         let connector = Arc::new(connector);
-        let mirror = match mode.has_mirror() {
-            true => Some(start_mirror(&config, &gate, &status)?),
-            false => None,
-        };
         let subject = Subject {
             config: Arc::new(config.clone()),
             status: Arc::clone(&status),
@@ -106,6 +102,10 @@ impl Server {
             log_level,
         };
         let admin = Admin::start(subject, shutdown.clone())?;
+        let mirror = match mode.has_mirror() {
+            true => Some(start_mirror(&config, &gate, &status)?),
+            false => None,
+        };
         let shared = Arc::new(Shared::new(config, connector, gate, status, shutdown));
         let mut workers = Vec::new();
         for (number, listeners) in listeners.into_iter().enumerate() {

@@ -45,7 +45,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "200 from when clients can be served for the first time (Redis is reachable, the first sync has ended); 503 before, and while stopping.",
         || get(handlers::ready),
     ),
-    endpoint("GET", "/metrics", "Metrics in Prometheus's text format.", || get(handlers::prometheus)),
+    endpoint("GET", "/metrics", "Metrics in Prometheus's text format.", || {
+        get(handlers::prometheus)
+    }),
     endpoint(
         "GET",
         "/admin/database/health",

@@ -211,7 +211,8 @@ pub async fn reconnect(State(app): State<App>) -> Answer<Value> {
             }
             false => {
                 let message = judge(&app, &look).reasons.join("; ");
-                Err(Failure::unavailable("unavailable", message).with(json!({ "databases": databases })))
+                Err(Failure::unavailable("unavailable", message)
+                    .with(json!({ "databases": databases })))
             }
         };
     }

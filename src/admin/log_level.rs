@@ -24,8 +24,8 @@ pub async fn set(
 ) -> Answer<Value> {
     let Json(wanted) =
         body.map_err(|error| Failure::new(error.status(), "bad_request", error.body_text()))?;
-    app.log_level().set(&wanted.level).map_err(|error| {
-        Failure::new(StatusCode::BAD_REQUEST, "bad_request", error.to_string())
-    })?;
+    app.log_level()
+        .set(&wanted.level)
+        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, "bad_request", error.to_string()))?;
     Ok(Success(json!({ "level": wanted.level })))
 }

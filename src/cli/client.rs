@@ -62,7 +62,12 @@ impl AdminClient {
             Some(("[::]", port)) => format!("[::1]:{port}"),
             _ => config.admin.address,
         };
-        Ok(AdminClient { agent, base: format!("http://{address}"), token: config.admin.token, file })
+        Ok(AdminClient {
+            agent,
+            base: format!("http://{address}"),
+            token: config.admin.token,
+            file,
+        })
     }
 
     pub fn get(&self, path: &str) -> anyhow::Result<Answer> {

@@ -17,5 +17,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         store.version().await
     })?;
     let schema = &config.postgres.schema;
-    show::print(&json!({ "schema": schema, "migration": version, "message": "up to date" }), options.json)
+    show::print(
+        &json!({ "schema": schema, "migration": version, "message": "up to date" }),
+        options.json,
+    )
 }

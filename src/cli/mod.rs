@@ -18,7 +18,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "tandem", version, about, after_help = "Exit codes: 0 fine, 1 not, 2 wrong usage.")]
+#[command(
+    name = "tandem",
+    version,
+    about,
+    after_help = "Exit codes: 0 fine, 1 not, 2 wrong usage."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

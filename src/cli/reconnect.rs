@@ -11,7 +11,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let done = answer.status.is_success();
     let data = match done {
         true => answer.body["data"].clone(),
-        false => json!({ "databases": answer.body["data"]["databases"], "message": answer.message() }),
+        false => {
+            json!({ "databases": answer.body["data"]["databases"], "message": answer.message() })
+        }
     };
     show::print(&data, options.json)?;
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -58,9 +58,11 @@ mod tests {
     #[test]
     fn nested_values_become_rows() {
         let mut rows = Vec::new();
-        let data = json!({ "a": { "b": 1, "c": null }, "list": ["x", "y"], "up": true, "ms": 0.12345 });
+        let data =
+            json!({ "a": { "b": 1, "c": null }, "list": ["x", "y"], "up": true, "ms": 0.12345 });
         flatten("", &data, &mut rows);
-        let rows: Vec<String> = rows.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let rows: Vec<String> =
+            rows.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(rows, ["a.b=1", "list=x", "list=y", "ms=0.123", "up=yes"]);
     }
 }

@@ -120,7 +120,9 @@ mod tests {
         let client = lookup(b"client").expect("known");
         assert_eq!(lookup_sub(client, b"ID").expect("known").name, "client|id");
         assert_eq!(Group::of(lookup(b"nosuch")), Group::Unknown);
-        for (name, group) in [("ping", Group::Connection), ("evalsha", Group::Script), ("config", Group::Admin)] {
+        for (name, group) in
+            [("ping", Group::Connection), ("evalsha", Group::Script), ("config", Group::Admin)]
+        {
             assert_eq!(Group::of(lookup(name.as_bytes())), group, "{name}");
         }
         assert!(lookup(b"nosuch").is_none() && lookup(&[b'x'; 100]).is_none());

@@ -22,7 +22,14 @@ mod tests {
         for yes in ["127.0.0.1:1", "127.9.9.9", "localhost:80", "LOCALHOST", "[::1]:9380", "::1"] {
             assert!(is_loopback(yes), "{yes}");
         }
-        for no in ["0.0.0.0:1", "[::]:1", "example.com", "localhost.example.com:1", "", "127.0.0.1.example.com"] {
+        for no in [
+            "0.0.0.0:1",
+            "[::]:1",
+            "example.com",
+            "localhost.example.com:1",
+            "",
+            "127.0.0.1.example.com",
+        ] {
             assert!(!is_loopback(no), "{no}");
         }
     }

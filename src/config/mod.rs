@@ -90,7 +90,10 @@ impl Config {
             );
         }
         if !self.admin.token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return invalid("admin.token", "must consist of visible ASCII characters without spaces");
+            return invalid(
+                "admin.token",
+                "must consist of visible ASCII characters without spaces",
+            );
         }
         if self.family.iter().any(|family| family.pattern.is_empty()) {
             return invalid("family.match", "must be a glob pattern, such as session:*");

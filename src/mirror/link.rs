@@ -68,7 +68,7 @@ pub async fn keep(shared: Arc<Shared>, side: SidePool) {
         if let LinkError::Spool(error) = &error {
             shared.lose_log(error);
         }
-        tokio::time::sleep(backoff.next_delay()).await;
+        shared.pause(backoff.next_delay()).await;
     }
 }
 

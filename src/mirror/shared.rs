@@ -1,6 +1,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -74,6 +75,14 @@ impl Shared {
     pub fn oldest_at_ms(&self) -> Option<i64> {
         let known = Some(self.oldest_at_ms.load(Ordering::Relaxed)).filter(|at| *at > 0);
         known.or_else(|| self.log.oldest_at_ms())
+    }
+
+    /// Waits between two attempts; ends early when the operator asks for one.
+    pub async fn pause(&self, delay: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.status.reconnect.notified() => {}
+        }
     }
 
     /// PostgreSQL does not take the stream; says so once per outage.

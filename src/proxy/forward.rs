@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use super::block::{self, Block, Part};
 use super::request::{Request, Stop};
 use super::session::{ReplyMode, Session};
-use crate::commands::{self, Class, Command};
+use crate::commands::{self, Class, Command, Group};
 use crate::resp::{Scan, push_command};
+use crate::strategy::Tally;
 use crate::upstream::{Conn, Lost, Target};
 
 /// Where a command goes.
@@ -45,7 +46,7 @@ impl Session {
         let shared = Arc::clone(&self.worker.shared);
         let mut run = Run::default();
         let mut at = 0;
-        let mut total = 0;
+        let mut tally = Tally::default();
         let mut name = "";
         let stop = loop {
             let rest = &data[at..];
@@ -115,7 +116,7 @@ impl Session {
                         break Stop::Drain;
                     }
                     at += taken.length;
-                    total += taken.commands as u64;
+                    tally.add(Group::of(command), taken.commands);
                     name = command.map_or(name, |command| command.name);
                     if let Some(stop) = stop {
                         break stop;
@@ -124,6 +125,7 @@ impl Session {
             }
         };
         self.send_run(&mut run, data);
+        let total = tally.settle(&self.worker.pool.context().meter);
         if total > 0 {
             shared.status.commands_total.fetch_add(total, Ordering::Relaxed);
             self.info.touch(name);

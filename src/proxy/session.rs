@@ -11,6 +11,7 @@ use super::registry::ClientInfo;
 use super::request::{End, Stop};
 use super::worker::Worker;
 use crate::resp::{RequestScanner, encode_error};
+use crate::strategy::Fault;
 use crate::upstream::{Conn, Key, Lost, Outbox};
 
 /// Which of the client's commands are answered (`CLIENT REPLY`).
@@ -98,6 +99,7 @@ impl Session {
                 Stop::Drain => self.drained().await.map(|()| self.process()),
                 Stop::Slow(request) => self.slow(request).await.map(|()| self.process()),
                 Stop::Protocol(error) => {
+                    self.worker.pool.context().meter.fault(Fault::Protocol, 1);
                     if self.drained().await.is_ok() {
                         let mut reply = Vec::new();
                         error.push_reply(&mut reply);
@@ -275,6 +277,7 @@ impl Session {
 
     /// An error for each of `count` commands that cannot be sent.
     pub fn refuse(&mut self, lost: &Lost, count: usize) {
+        self.worker.pool.context().meter.fault(lost.fault(), count as u64);
         for _ in 0..count {
             self.answer_error(&lost.to_string());
         }

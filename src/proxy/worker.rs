@@ -17,6 +17,7 @@ use super::registry::Arrival;
 use super::session::Session;
 use super::{Listeners, Shared};
 use crate::resp::Protocol;
+use crate::strategy::Fault;
 use crate::upstream::{ClientWriter, Context, Key, Outbox, Pace, Pool};
 
 /// What the sessions of one worker share.
@@ -145,6 +146,7 @@ fn welcome(worker: &Rc<Worker>, sessions: &TaskTracker, accepted: Accepted, home
     let before = status.clients.fetch_add(1, Ordering::Relaxed);
     let leave = Leave(Arc::clone(shared));
     if before >= shared.config.listen.max_clients as u64 {
+        worker.pool.context().meter.fault(Fault::TooManyClients, 1);
         outbox.push(b"-ERR max number of clients reached\r\n");
         outbox.flush();
         return;

@@ -8,5 +8,5 @@ mod status;
 
 pub use families::Families;
 pub use gate::{Barrier, BarrierSource, CommitGate, Ticket, Watcher};
-pub use meters::{Buckets, Fault, Histogram, Meter, Meters, SIZES};
+pub use meters::{Buckets, Fault, Histogram, Meter, Meters, SIZES, Tally};
 pub use status::{MirrorState, MirrorStatus, Status};

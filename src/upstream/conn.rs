@@ -9,9 +9,10 @@ use tokio::sync::oneshot;
 
 use super::barrier::{Barriers, Hold};
 use super::pubsub::{Confirmation, Subscriptions};
+use super::stopwatch::Stopwatch;
 use super::{Key, Outbox, ServerFacts, Source, Watching};
 use crate::resp::{ReplyScanner, command, encode_error};
-use crate::strategy::{CommitGate, Ticket};
+use crate::strategy::{CommitGate, Fault, Meter, Ticket};
 
 /// What a client is told about a command that was in flight when the server went away.
 pub(super) const UNKNOWN_OUTCOME: &str = "UNKNOWNOUTCOME the connection was lost before the answer came: the command may or may not have run";
@@ -29,6 +30,17 @@ pub enum Lost {
     Refused(String),
     #[error("{UNKNOWN_OUTCOME}")]
     Unknown,
+}
+
+impl Lost {
+    /// What it is counted as.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Lost::Unreachable(_) => Fault::Unavailable,
+            Lost::Refused(_) => Fault::Refused,
+            Lost::Unknown => Fault::UnknownOutcome,
+        }
+    }
 }
 
 /// A reply that somebody looks at before a client sees it.
@@ -87,6 +99,8 @@ pub struct Conn {
     pub(super) reader: RefCell<Reader>,
     barriers: Barriers,
     pub(super) progress: Cell<Instant>,
+    pub(super) stopwatch: Stopwatch,
+    meter: Arc<Meter>,
     pub(super) watching: RefCell<Option<Watching>>,
     /// Frames have to be looked at: subscriptions, MONITOR.
     pub(super) inspects: Cell<bool>,
@@ -110,7 +124,14 @@ pub(super) struct Reader {
 }
 
 impl Conn {
-    pub(super) fn new(key: Key, gate: Arc<CommitGate>, barriers: Barriers) -> Rc<Conn> {
+    /// `timed`: commands that pass through are timed, one at a time.
+    pub(super) fn new(
+        key: Key,
+        gate: Arc<CommitGate>,
+        barriers: Barriers,
+        meter: Arc<Meter>,
+        timed: bool,
+    ) -> Rc<Conn> {
         Rc::new(Conn {
             key,
             gate,
@@ -121,6 +142,8 @@ impl Conn {
             reader: RefCell::default(),
             barriers,
             progress: Cell::new(Instant::now()),
+            stopwatch: Stopwatch::new(timed.then(|| Arc::clone(&meter))),
+            meter,
             watching: RefCell::default(),
             inspects: Cell::new(false),
             shut: Cell::new(false),
@@ -281,10 +304,14 @@ impl Conn {
         }
         if let Phase::Lost(lost) = &*self.phase.borrow() {
             let lost = lost.clone();
-            fail(Pending { target, replies, wait: Wait::No, confirmations }, &lost);
+            self.fail(Pending { target, replies, wait: Wait::No, confirmations }, &lost);
             return;
         }
         let wait = if writes { self.wait() } else { Wait::No };
+        match &target {
+            Target::Client(_) => self.stopwatch.entered(replies, writes),
+            _ => self.stopwatch.owe(replies),
+        }
         let mut pending = self.owe();
         match (pending.back_mut(), &target) {
             (
@@ -371,6 +398,7 @@ impl Conn {
         if source.issue(&mut self.out.borrow_mut()) {
             let target = Target::Barrier(Rc::clone(source));
             let barrier = Pending { target, replies: 1, wait: Wait::No, confirmations: None };
+            self.stopwatch.owe(1);
             self.owe().push_back(barrier);
         }
     }
@@ -396,7 +424,7 @@ impl Conn {
             if let (0, true, Target::Client(outbox)) = (i, in_frame, &entry.target) {
                 outbox.kill();
             }
-            fail(entry, &lost);
+            self.fail(entry, &lost);
         }
         if let Barriers::Behind(source) = &self.barriers
             && let Some(source) = source.get()
@@ -416,24 +444,25 @@ impl Conn {
             let _ = waiter.send(());
         }
     }
-}
 
-fn fail(entry: Pending, lost: &Lost) {
-    match entry.target {
-        Target::Client(outbox) => {
-            let mut bytes = Vec::new();
-            for _ in 0..entry.replies {
-                encode_error(&lost.to_string(), &mut bytes);
+    fn fail(&self, entry: Pending, lost: &Lost) {
+        match entry.target {
+            Target::Client(outbox) => {
+                self.meter.fault(lost.fault(), entry.replies as u64);
+                let mut bytes = Vec::new();
+                for _ in 0..entry.replies {
+                    encode_error(&lost.to_string(), &mut bytes);
+                }
+                outbox.deliver(None, &bytes, entry.replies, false);
+                outbox.settle(entry.replies);
+                outbox.flush();
             }
-            outbox.deliver(None, &bytes, entry.replies, false);
-            outbox.settle(entry.replies);
-            outbox.flush();
+            Target::Silent(outbox) => outbox.settle(entry.replies),
+            Target::Capture(sender) => {
+                // The session that asked may be gone.
+                let _ = sender.send(Err(lost.clone()));
+            }
+            Target::Barrier(_) | Target::Nobody => {}
         }
-        Target::Silent(outbox) => outbox.settle(entry.replies),
-        Target::Capture(sender) => {
-            // The session that asked may be gone.
-            let _ = sender.send(Err(lost.clone()));
-        }
-        Target::Barrier(_) | Target::Nobody => {}
     }
 }

@@ -24,6 +24,7 @@ impl Conn {
         for outbox in reader.touched.drain(..) {
             outbox.flush();
         }
+        self.stopwatch.handed_on();
         result
     }
 
@@ -81,6 +82,7 @@ impl Conn {
         reader: &mut Reader,
     ) {
         entry.replies -= complete;
+        self.stopwatch.answered(complete, self.progress.get());
         match &entry.target {
             Target::Client(outbox) => {
                 outbox.deliver(self.hold(wait), bytes, complete, open);

@@ -145,6 +145,9 @@ impl Turn {
             self.sent += ready!(Pin::new(&mut self.stream).poll_write(cx, &out[self.sent..]))?;
             self.flushing = true;
         }
+        if self.sent > 0 {
+            conn.stopwatch.sent();
+        }
         self.sent = 0;
         out.clear();
         out.shrink_to(KEEP);

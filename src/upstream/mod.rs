@@ -17,6 +17,7 @@ mod pace;
 mod pool;
 mod pubsub;
 mod side;
+mod stopwatch;
 mod stream;
 
 pub use backoff::Backoff;

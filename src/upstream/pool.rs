@@ -1,7 +1,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -12,7 +12,7 @@ use super::{
     Backoff, Conn, Connector, Credentials, Lost, OpenError, Pace, ServerFacts, driver, handshake,
 };
 use crate::resp::Protocol;
-use crate::strategy::{CommitGate, Status};
+use crate::strategy::{CommitGate, Meter, Status};
 
 /// What makes connections interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +30,8 @@ pub struct Context {
     /// What the server last said of itself; shared by all workers.
     pub facts: Arc<RwLock<ServerFacts>>,
     pub pace: Arc<Pace>,
+    /// This worker's counters.
+    pub meter: Arc<Meter>,
     pub(super) read_buffer: RefCell<Vec<u8>>,
 }
 
@@ -60,7 +62,8 @@ impl Context {
         pace: Arc<Pace>,
     ) -> Context {
         let read_buffer = RefCell::new(vec![0; READ_BUFFER]);
-        Context { connector, gate, status, facts, pace, read_buffer }
+        let meter = status.meters.add();
+        Context { connector, gate, status, facts, pace, meter, read_buffer }
     }
 
     pub(super) fn learn(&self, facts: &ServerFacts) {
@@ -68,6 +71,22 @@ impl Context {
             self.status.redis_up.store(true, Ordering::Relaxed);
         }
         *self.facts.write() = facts.clone();
+    }
+}
+
+/// Counts a connection for as long as it is there.
+struct Open<'a>(&'a AtomicU64);
+
+impl<'a> Open<'a> {
+    fn new(count: &'a AtomicU64) -> Open<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Open(count)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -194,9 +213,16 @@ impl Pool {
             Use::Lane if own => Barriers::Behind(OnceCell::new()),
             _ => Barriers::Afterwards(Rc::downgrade(self)),
         };
-        let conn = Conn::new(key, Arc::clone(&self.context.gate), barriers);
+        let meter = Arc::clone(&self.context.meter);
+        let gate = Arc::clone(&self.context.gate);
+        let conn = Conn::new(key, gate, barriers, Arc::clone(&meter), used == Use::Lane);
         let (pool, driven) = (Rc::clone(self), Rc::clone(&conn));
         tokio::task::spawn_local(async move {
+            let open = match used {
+                Use::Lane => &meter.lanes,
+                Use::Pin => &meter.pins,
+            };
+            let _open = Open::new(open);
             match driver::run(driven, Rc::clone(&pool.context)).await {
                 Err(error) if own || !matches!(error, OpenError::Refused { .. }) => {
                     pool.went_down(error);
@@ -225,7 +251,10 @@ impl Pool {
     async fn probe(self: Rc<Self>) {
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         loop {
-            backoff.wait().await;
+            tokio::select! {
+                () = backoff.wait() => {}
+                () = self.context.status.reconnect.notified() => {}
+            }
             match handshake::open(&self.context.connector, &self.home).await {
                 Ok((_, facts)) => self.context.learn(&facts),
                 // The user was let in: SELECT alone is refused while a slow script runs.

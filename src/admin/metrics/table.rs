@@ -51,44 +51,86 @@ pub const METRICS: &[Metric] = &[
     metric("tandem_uptime_seconds", Gauge, &[], "Time since the proxy has started.", |s, out| {
         out.value(s.status().started.elapsed().as_secs_f64());
     }),
-    metric("tandem_strategy_info", Gauge, &["strategy", "mode", "role"], "1, with the configured strategy, the mode that it has come to, and the role among several proxies.", |s, out| {
-        out.labelled(&[s.status().strategy.as_str(), s.status().mode(), ROLE], 1.0);
-    }),
+    metric(
+        "tandem_strategy_info",
+        Gauge,
+        &["strategy", "mode", "role"],
+        "1, with the configured strategy, the mode that it has come to, and the role among several proxies.",
+        |s, out| {
+            out.labelled(&[s.status().strategy.as_str(), s.status().mode(), ROLE], 1.0);
+        },
+    ),
     metric("tandem_backend_up", Gauge, &["backend"], "1 when the backend answers.", |s, out| {
         out.labelled(&["redis"], flag(s.look.redis_up()));
         if s.look.postgres.is_some() {
             out.labelled(&["postgres"], flag(s.look.postgres_up()));
         }
     }),
-    metric("tandem_backend_round_trip_seconds", Histogram, &["backend"], "Round trip of a small question that the admin interface asks a backend.", |s, out| {
-        let backends = s.app.backends();
-        out.histogram(&["redis"], &backends.redis_round_trips.read(), MICROSECONDS);
-        out.histogram(&["postgres"], &backends.postgres_round_trips.read(), MICROSECONDS);
-    }),
+    metric(
+        "tandem_backend_round_trip_seconds",
+        Histogram,
+        &["backend"],
+        "Round trip of a small question that the admin interface asks a backend.",
+        |s, out| {
+            let backends = s.app.backends();
+            out.histogram(&["redis"], &backends.redis_round_trips.read(), MICROSECONDS);
+            out.histogram(&["postgres"], &backends.postgres_round_trips.read(), MICROSECONDS);
+        },
+    ),
     metric("tandem_operations_total", Counter, &["class"], "Commands of clients.", |s, out| {
         for group in Group::ALL {
             out.labelled(&[group.as_str()], s.status().meters.commands(group) as f64);
         }
     }),
-    metric("tandem_operation_seconds", Histogram, &["class"], "From a command's arrival to Redis's answer on its way to the client, the wait for PostgreSQL not included. One command at a time is timed on each lane.", |s, out| {
-        let meters = &s.status().meters;
-        out.histogram(&["read"], &meters.merged(|meter| &meter.reads), MICROSECONDS);
-        out.histogram(&["write"], &meters.merged(|meter| &meter.writes), MICROSECONDS);
-    }),
-    metric("tandem_proxy_seconds", Histogram, &[], "The proxy's own part of tandem_operation_seconds.", |s, out| {
-        out.histogram(&[], &s.status().meters.merged(|meter| &meter.own), MICROSECONDS);
-    }),
-    metric("tandem_redis_seconds", Histogram, &[], "The part of tandem_operation_seconds from the write to Redis until its answer has come.", |s, out| {
-        out.histogram(&[], &s.status().meters.merged(|meter| &meter.redis), MICROSECONDS);
-    }),
-    metric("tandem_errors_total", Counter, &["kind"], "Commands that the proxy itself refused, and clients that it refused or closed.", |s, out| {
-        for fault in Fault::ALL {
-            out.labelled(&[fault.as_str()], s.status().meters.faults(fault) as f64);
-        }
-    }),
-    metric("tandem_panics_total", Counter, &[], "Clients that were closed because of a defect of the proxy.", |s, out| {
-        out.value(s.status().panics.load(Relaxed) as f64);
-    }),
+    metric(
+        "tandem_operation_seconds",
+        Histogram,
+        &["class"],
+        "From a command's arrival to Redis's answer on its way to the client, the wait for PostgreSQL not included. One command at a time is timed on each lane.",
+        |s, out| {
+            let meters = &s.status().meters;
+            out.histogram(&["read"], &meters.merged(|meter| &meter.reads), MICROSECONDS);
+            out.histogram(&["write"], &meters.merged(|meter| &meter.writes), MICROSECONDS);
+        },
+    ),
+    metric(
+        "tandem_proxy_seconds",
+        Histogram,
+        &[],
+        "The proxy's own part of tandem_operation_seconds.",
+        |s, out| {
+            out.histogram(&[], &s.status().meters.merged(|meter| &meter.own), MICROSECONDS);
+        },
+    ),
+    metric(
+        "tandem_redis_seconds",
+        Histogram,
+        &[],
+        "The part of tandem_operation_seconds from the write to Redis until its answer has come.",
+        |s, out| {
+            out.histogram(&[], &s.status().meters.merged(|meter| &meter.redis), MICROSECONDS);
+        },
+    ),
+    metric(
+        "tandem_errors_total",
+        Counter,
+        &["kind"],
+        "Commands that the proxy itself refused, and clients that it refused or closed.",
+        |s, out| {
+            for fault in Fault::ALL {
+                out.labelled(&[fault.as_str()], s.status().meters.faults(fault) as f64);
+            }
+        },
+    ),
+    metric(
+        "tandem_panics_total",
+        Counter,
+        &[],
+        "Clients that were closed because of a defect of the proxy.",
+        |s, out| {
+            out.value(s.status().panics.load(Relaxed) as f64);
+        },
+    ),
     metric("tandem_clients", Gauge, &[], "Clients that are connected.", |s, out| {
         out.value(s.status().clients.load(Relaxed) as f64);
     }),
@@ -98,87 +140,213 @@ pub const METRICS: &[Metric] = &[
     metric("tandem_client_connections_total", Counter, &[], "Clients accepted.", |s, out| {
         out.value(s.status().clients_total.load(Relaxed) as f64);
     }),
-    metric("tandem_redis_connections", Gauge, &["use"], "Connections to Redis for clients: lanes are shared, pinned ones belong to one client.", |s, out| {
-        let meters = &s.status().meters;
-        out.labelled(&["lane"], meters.sum(|meter| meter.lanes.load(Relaxed)) as f64);
-        out.labelled(&["pinned"], meters.sum(|meter| meter.pins.load(Relaxed)) as f64);
-    }),
-    metric("tandem_postgres_connections", Gauge, &["state"], "Sessions of Tandem in PostgreSQL.", |s, out| {
-        if let Some(Ok(state)) = &s.look.postgres {
-            out.labelled(&["all"], state.sessions as f64);
-            out.labelled(&["idle"], state.idle as f64);
-            out.labelled(&["waiting"], state.waiting as f64);
-        }
-    }),
-    metric("tandem_redis_hits_total", Counter, &[], "Lookups of keys that Redis had; since Redis has started.", |s, out| {
-        s.redis("keyspace_hits", out);
-    }),
-    metric("tandem_redis_misses_total", Counter, &[], "Lookups of keys that Redis lacked; since Redis has started.", |s, out| {
-        s.redis("keyspace_misses", out);
-    }),
-    metric("tandem_redis_evicted_keys_total", Counter, &[], "Keys that Redis has evicted; since Redis has started.", |s, out| {
-        s.redis("evicted_keys", out);
-    }),
+    metric(
+        "tandem_redis_connections",
+        Gauge,
+        &["use"],
+        "Connections to Redis for clients: lanes are shared, pinned ones belong to one client.",
+        |s, out| {
+            let meters = &s.status().meters;
+            out.labelled(&["lane"], meters.sum(|meter| meter.lanes.load(Relaxed)) as f64);
+            out.labelled(&["pinned"], meters.sum(|meter| meter.pins.load(Relaxed)) as f64);
+        },
+    ),
+    metric(
+        "tandem_postgres_connections",
+        Gauge,
+        &["state"],
+        "Sessions of Tandem in PostgreSQL.",
+        |s, out| {
+            if let Some(Ok(state)) = &s.look.postgres {
+                out.labelled(&["all"], state.sessions as f64);
+                out.labelled(&["idle"], state.idle as f64);
+                out.labelled(&["waiting"], state.waiting as f64);
+            }
+        },
+    ),
+    metric(
+        "tandem_redis_hits_total",
+        Counter,
+        &[],
+        "Lookups of keys that Redis had; since Redis has started.",
+        |s, out| {
+            s.redis("keyspace_hits", out);
+        },
+    ),
+    metric(
+        "tandem_redis_misses_total",
+        Counter,
+        &[],
+        "Lookups of keys that Redis lacked; since Redis has started.",
+        |s, out| {
+            s.redis("keyspace_misses", out);
+        },
+    ),
+    metric(
+        "tandem_redis_evicted_keys_total",
+        Counter,
+        &[],
+        "Keys that Redis has evicted; since Redis has started.",
+        |s, out| {
+            s.redis("evicted_keys", out);
+        },
+    ),
     metric("tandem_redis_memory_bytes", Gauge, &[], "Memory that Redis uses.", |s, out| {
         s.redis("used_memory", out);
     }),
-    metric("tandem_redis_errors_total", Counter, &["kind"], "Error replies of Redis by their first word; since Redis has started.", |s, out| {
-        for (kind, count) in s.look.redis.iter().flat_map(|redis| redis.errors()) {
-            out.labelled(&[kind], count as f64);
-        }
-    }),
-    metric("tandem_mirror_state", Gauge, &["state"], "1 for the state that the mirror is in.", |s, out| {
-        let now = s.mirror().state();
-        for state in MirrorState::ALL {
-            out.labelled(&[state.as_str()], flag(state == now));
-        }
-    }),
-    metric("tandem_mirror_lag_bytes", Gauge, &[], "Bytes of the replication stream received and not yet committed in PostgreSQL.", |s, out| {
-        out.value(s.mirror().lag_bytes() as f64);
-    }),
-    metric("tandem_mirror_lag_seconds", Gauge, &[], "Age of the oldest effect that is received and not yet committed.", |s, out| {
-        out.value(s.mirror().lag_ms.load(Relaxed) as f64 / 1e3);
-    }),
-    metric("tandem_mirror_received_offset_bytes", Gauge, &[], "Replication offset that has been received.", |s, out| {
-        out.value(s.mirror().received.load(Relaxed) as f64);
-    }),
-    metric("tandem_mirror_applied_offset_bytes", Gauge, &[], "Replication offset that PostgreSQL has.", |s, out| {
-        out.value(s.mirror().applied.load(Relaxed) as f64);
-    }),
-    metric("tandem_mirror_spool_bytes", Gauge, &[], "Size of the spool: what PostgreSQL could not take yet.", |s, out| {
-        out.value(s.mirror().spool_bytes.load(Relaxed) as f64);
-    }),
+    metric(
+        "tandem_redis_errors_total",
+        Counter,
+        &["kind"],
+        "Error replies of Redis by their first word; since Redis has started.",
+        |s, out| {
+            for (kind, count) in s.look.redis.iter().flat_map(|redis| redis.errors()) {
+                out.labelled(&[kind], count as f64);
+            }
+        },
+    ),
+    metric(
+        "tandem_mirror_state",
+        Gauge,
+        &["state"],
+        "1 for the state that the mirror is in.",
+        |s, out| {
+            let now = s.mirror().state();
+            for state in MirrorState::ALL {
+                out.labelled(&[state.as_str()], flag(state == now));
+            }
+        },
+    ),
+    metric(
+        "tandem_mirror_lag_bytes",
+        Gauge,
+        &[],
+        "Bytes of the replication stream received and not yet committed in PostgreSQL.",
+        |s, out| {
+            out.value(s.mirror().lag_bytes() as f64);
+        },
+    ),
+    metric(
+        "tandem_mirror_lag_seconds",
+        Gauge,
+        &[],
+        "Age of the oldest effect that is received and not yet committed.",
+        |s, out| {
+            out.value(s.mirror().lag_ms.load(Relaxed) as f64 / 1e3);
+        },
+    ),
+    metric(
+        "tandem_mirror_received_offset_bytes",
+        Gauge,
+        &[],
+        "Replication offset that has been received.",
+        |s, out| {
+            out.value(s.mirror().received.load(Relaxed) as f64);
+        },
+    ),
+    metric(
+        "tandem_mirror_applied_offset_bytes",
+        Gauge,
+        &[],
+        "Replication offset that PostgreSQL has.",
+        |s, out| {
+            out.value(s.mirror().applied.load(Relaxed) as f64);
+        },
+    ),
+    metric(
+        "tandem_mirror_spool_bytes",
+        Gauge,
+        &[],
+        "Size of the spool: what PostgreSQL could not take yet.",
+        |s, out| {
+            out.value(s.mirror().spool_bytes.load(Relaxed) as f64);
+        },
+    ),
     metric("tandem_mirror_spool_max_bytes", Gauge, &[], "mirror.spool_max_bytes.", |s, out| {
         out.value(s.app.config().mirror.spool_max_bytes as f64);
     }),
-    metric("tandem_mirror_commands_total", Counter, &[], "Commands of the replication stream that are committed.", |s, out| {
-        out.value(s.mirror().effects.load(Relaxed) as f64);
-    }),
-    metric("tandem_mirror_batch_commands", Histogram, &[], "Commands of the replication stream in one transaction.", |s, out| {
-        out.histogram(&[], &s.mirror().batches.read(), 1.0);
-    }),
-    metric("tandem_postgres_commit_seconds", Histogram, &[], "Duration of the mirror's transactions in PostgreSQL.", |s, out| {
-        out.histogram(&[], &s.mirror().commit_time.read(), MICROSECONDS);
-    }),
-    metric("tandem_mirror_resyncs_total", Counter, &["kind"], "Attachments to Redis: full with a snapshot, partial from where the log ended.", |s, out| {
-        out.labelled(&["full"], s.mirror().full_syncs.load(Relaxed) as f64);
-        out.labelled(&["partial"], s.mirror().partial_syncs.load(Relaxed) as f64);
-    }),
-    metric("tandem_mirror_rereads_total", Counter, &[], "Keys read again from Redis because the stream alone did not tell their value.", |s, out| {
-        out.value(s.mirror().rereads.load(Relaxed) as f64);
-    }),
-    metric("tandem_mirror_unknown_commands_total", Counter, &[], "Commands of the stream that the engine did not understand.", |s, out| {
-        out.value(s.mirror().unknown_commands.load(Relaxed) as f64);
-    }),
-    metric("tandem_mirror_conflicts_total", Counter, &[], "Keys that differed on both sides when PostgreSQL led.", |s, out| {
-        out.value(s.mirror().conflicts.load(Relaxed) as f64);
-    }),
-    metric("tandem_mirror_restored_keys_total", Counter, &[], "Keys brought back to Redis from PostgreSQL.", |s, out| {
-        out.value(s.mirror().restored.load(Relaxed) as f64);
-    }),
-    metric("tandem_acknowledge_holding", Gauge, &[], "1 while replies to writes wait for PostgreSQL.", |s, out| {
-        out.value(flag(s.app.holding()));
-    }),
+    metric(
+        "tandem_mirror_commands_total",
+        Counter,
+        &[],
+        "Commands of the replication stream that are committed.",
+        |s, out| {
+            out.value(s.mirror().effects.load(Relaxed) as f64);
+        },
+    ),
+    metric(
+        "tandem_mirror_batch_commands",
+        Histogram,
+        &[],
+        "Commands of the replication stream in one transaction.",
+        |s, out| {
+            out.histogram(&[], &s.mirror().batches.read(), 1.0);
+        },
+    ),
+    metric(
+        "tandem_postgres_commit_seconds",
+        Histogram,
+        &[],
+        "Duration of the mirror's transactions in PostgreSQL.",
+        |s, out| {
+            out.histogram(&[], &s.mirror().commit_time.read(), MICROSECONDS);
+        },
+    ),
+    metric(
+        "tandem_mirror_resyncs_total",
+        Counter,
+        &["kind"],
+        "Attachments to Redis: full with a snapshot, partial from where the log ended.",
+        |s, out| {
+            out.labelled(&["full"], s.mirror().full_syncs.load(Relaxed) as f64);
+            out.labelled(&["partial"], s.mirror().partial_syncs.load(Relaxed) as f64);
+        },
+    ),
+    metric(
+        "tandem_mirror_rereads_total",
+        Counter,
+        &[],
+        "Keys read again from Redis because the stream alone did not tell their value.",
+        |s, out| {
+            out.value(s.mirror().rereads.load(Relaxed) as f64);
+        },
+    ),
+    metric(
+        "tandem_mirror_unknown_commands_total",
+        Counter,
+        &[],
+        "Commands of the stream that the engine did not understand.",
+        |s, out| {
+            out.value(s.mirror().unknown_commands.load(Relaxed) as f64);
+        },
+    ),
+    metric(
+        "tandem_mirror_conflicts_total",
+        Counter,
+        &[],
+        "Keys that differed on both sides when PostgreSQL led.",
+        |s, out| {
+            out.value(s.mirror().conflicts.load(Relaxed) as f64);
+        },
+    ),
+    metric(
+        "tandem_mirror_restored_keys_total",
+        Counter,
+        &[],
+        "Keys brought back to Redis from PostgreSQL.",
+        |s, out| {
+            out.value(s.mirror().restored.load(Relaxed) as f64);
+        },
+    ),
+    metric(
+        "tandem_acknowledge_holding",
+        Gauge,
+        &[],
+        "1 while replies to writes wait for PostgreSQL.",
+        |s, out| {
+            out.value(flag(s.app.holding()));
+        },
+    ),
 ];
 
 impl Scrape<'_> {

@@ -56,6 +56,7 @@ struct InFlight {
     position: Position,
     /// The number of the changes, for the keyspace.
     seq: u64,
+    began: Instant,
 }
 
 pub struct Applier {
@@ -270,7 +271,8 @@ impl Applier {
             Commit { delta, position: Some(position.clone()), rereads_added, rereads_done };
         let store = Arc::clone(&self.store);
         let task = tokio::spawn(async move { store.persist(&commit).await });
-        self.in_flight = Some(InFlight { task, received: open.received, released, position, seq });
+        let (received, began) = (open.received, Instant::now());
+        self.in_flight = Some(InFlight { task, received, released, position, seq, began });
         self.note_oldest();
         self.keyspace.sweep(self.shared.config.mirror.cache_bytes, self.committed_seq);
         Ok(())
@@ -291,6 +293,8 @@ impl Applier {
         let mirror = &self.shared.status.mirror;
         mirror.commits.fetch_add(1, Ordering::Relaxed);
         mirror.effects.fetch_add(flight.received.len() as u64, Ordering::Relaxed);
+        mirror.commit_time.record_duration(flight.began.elapsed());
+        mirror.batches.record(flight.received.len() as u64);
         self.shared.log.committed(flight.position.offset)?;
         self.withheld.landed();
         self.shared.gate.commit(&flight.released.barriers);

@@ -25,7 +25,7 @@ impl Applier {
                 Ok(opened) => break opened,
                 Err(error) => {
                     shared.postgres_gone(&error);
-                    tokio::time::sleep(backoff.next_delay()).await;
+                    shared.pause(backoff.next_delay()).await;
                 }
             }
         };
@@ -70,7 +70,7 @@ impl Applier {
         self.spill();
         let mut backoff = Backoff::default();
         loop {
-            tokio::time::sleep(backoff.next_delay()).await;
+            self.shared.pause(backoff.next_delay()).await;
             let result = match open(&self.shared).await {
                 Ok((store, position)) => {
                     self.store = store;

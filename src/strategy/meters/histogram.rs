@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of a latency histogram, in microseconds: 5 µs to 10 s.
-pub const LATENCY: [u64; BOUNDS] = [
+const LATENCY: [u64; BOUNDS] = [
     5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
     500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
 ];
@@ -15,7 +15,7 @@ pub const SIZES: [u64; BOUNDS] = [
 
 const BOUNDS: usize = 20;
 
-/// Counts values between fixed bounds; [`LATENCY`] unless made otherwise.
+/// Counts values between fixed bounds; those of latencies unless made otherwise.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64; BOUNDS],

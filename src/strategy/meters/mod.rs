@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-pub use histogram::{Buckets, Histogram, LATENCY, SIZES};
+pub use histogram::{Buckets, Histogram, SIZES};
 
 use crate::commands::Group;
 
@@ -81,6 +81,25 @@ impl Meter {
         class.record_duration(total);
         self.redis.record_duration(redis);
         self.own.record_duration(total.saturating_sub(redis));
+    }
+}
+
+/// Commands on their way through one worker's loop, counted when the loop ends.
+#[derive(Debug, Default)]
+pub struct Tally([u32; Group::ALL.len()]);
+
+impl Tally {
+    pub fn add(&mut self, group: Group, commands: usize) {
+        self.0[group as usize] += commands as u32;
+    }
+
+    /// Adds them to `meter`; how many there were.
+    pub fn settle(&self, meter: &Meter) -> u64 {
+        let counted = Group::ALL.into_iter().zip(self.0).filter(|(_, commands)| *commands > 0);
+        counted.fold(0, |total, (group, commands)| {
+            meter.count(group, u64::from(commands));
+            total + u64::from(commands)
+        })
     }
 }
 
