@@ -30,6 +30,7 @@ pub enum ServerError {
     Mirror(#[from] MirrorError),
     #[error(transparent)]
     Local(#[from] StartError),
+    #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(
         "strategy.mode = {0:?} is not served yet; choose dual_write, cache_first, redis_only or postgres_only"
@@ -97,6 +98,7 @@ impl Server {
         let connector = Arc::new(connector);
         let subject = Subject {
             config: Arc::new(config.clone()),
+            connector: Arc::clone(&connector),
             status: Arc::clone(&status),
             gate: Arc::clone(&gate),
             log_level,

@@ -14,7 +14,7 @@ use super::AdminError;
 use crate::config::Config;
 use crate::store::{Monitor, ServerState};
 use crate::strategy::Histogram;
-use crate::upstream::{SideError, SideManager};
+use crate::upstream::{Connector, SideError, SideManager};
 
 /// A backend that is silent for so long counts as gone.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -24,6 +24,7 @@ const FRESH: Duration = Duration::from_millis(200);
 /// What was found out.
 pub struct Look {
     at: Instant,
+    /// The server that answers clients: in `postgres_only` it is a part of this process.
     pub redis: Result<RedisState, String>,
     /// `None`: the strategy does without PostgreSQL.
     pub postgres: Option<Result<ServerState, String>>,
@@ -80,11 +81,11 @@ pub struct Backends {
 }
 
 impl Backends {
-    pub fn new(config: &Config) -> Result<Backends, AdminError> {
+    pub fn new(config: &Config, connector: &Connector) -> Result<Backends, AdminError> {
         let needed = config.strategy.mode != crate::config::Mode::RedisOnly;
         let postgres = needed.then(|| Monitor::new(&config.postgres)).transpose()?;
         Ok(Backends {
-            redis: SideManager::new(&config.redis)?,
+            redis: SideManager::over(connector.clone()),
             postgres,
             connection: Mutex::new(None),
             last: Mutex::new(None),

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Failure, Success};
 use super::backends::Look;
-use super::health::{Verdict, judge};
+use super::health::{Databases, Verdict, judge};
 use super::metrics;
 use super::state::App;
 use crate::commands::Group;
+use crate::config::Mode;
 use crate::strategy::{Buckets, Fault};
 
 /// How long `reconnect` waits for a backend that is away.
@@ -30,7 +31,10 @@ pub async fn ready(State(app): State<App>) -> Answer<Value> {
         return Ok(Success(json!({ "status": "ready" })));
     }
     let mirror = &app.status().mirror;
-    let message = match app.status().redis_up.load(Relaxed) {
+    let message = match app.status().serves() {
+        false if app.status().strategy == Mode::PostgresOnly => {
+            "PostgreSQL has not been reached yet".to_owned()
+        }
         false => format!("Redis has not been reached yet {}", mirror.reason()),
         true => format!("the first sync is under way: the mirror is {}", mirror.state().as_str()),
     };
@@ -200,7 +204,7 @@ pub async fn reconnect(State(app): State<App>) -> Answer<Value> {
             tokio::time::sleep(RECONNECT_STEP).await;
             continue;
         }
-        let databases = json!({ "redis": look.redis_up(), "postgres": look.postgres_up() });
+        let databases = Databases::of(&app, &look);
         return match look.complete() {
             true => {
                 let message = match follows {

@@ -2,6 +2,7 @@ use serde::Serialize;
 
 use super::backends::Look;
 use super::state::App;
+use crate::config::Mode;
 use crate::strategy::MirrorState;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -18,6 +19,13 @@ pub enum Verdict {
 pub struct Databases {
     pub redis: bool,
     pub postgres: bool,
+}
+
+impl Databases {
+    pub fn of(app: &App, look: &Look) -> Databases {
+        let alone = app.status().strategy == Mode::PostgresOnly;
+        Databases { redis: !alone && look.redis_up(), postgres: look.postgres_up() }
+    }
 }
 
 #[derive(Serialize)]
@@ -67,7 +75,7 @@ pub fn judge(app: &App, look: &Look) -> Health {
     };
     Health {
         status: verdict,
-        databases: Databases { redis: look.redis_up(), postgres: look.postgres_up() },
+        databases: Databases::of(app, look),
         strategy: status.strategy.as_str(),
         mode: status.mode(),
         reasons,

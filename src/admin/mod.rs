@@ -41,7 +41,7 @@ use crate::config::Config;
 use crate::log::LogLevel;
 use crate::store::StoreError;
 use crate::strategy::{CommitGate, Status};
-use crate::upstream::ConnectError;
+use crate::upstream::Connector;
 use state::App;
 
 /// Why the admin interface cannot begin.
@@ -54,14 +54,14 @@ pub enum AdminError {
     #[error("cannot start the admin interface: {0}")]
     Start(#[source] std::io::Error),
     #[error(transparent)]
-    Redis(#[from] ConnectError),
-    #[error(transparent)]
     Postgres(#[from] StoreError),
 }
 
 /// What the interface looks at.
 pub struct Subject {
     pub config: Arc<Config>,
+    /// To the server that answers clients.
+    pub connector: Arc<Connector>,
     pub status: Arc<Status>,
     pub gate: Arc<CommitGate>,
     pub log_level: LogLevel,

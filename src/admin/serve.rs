@@ -83,11 +83,14 @@ async fn accept(
 
 /// An answer that takes too long is given up.
 pub async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let message = format!("no answer within {ANSWER_TIMEOUT:?}");
             Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message).into_response()
         }
-    }
+    };
+    tracing::debug!(%method, path, status = response.status().as_u16(), "asked");
+    response
 }

@@ -24,7 +24,7 @@ struct Inner {
 
 impl App {
     pub fn new(subject: Subject, stopping: CancellationToken) -> Result<App, AdminError> {
-        let backends = Backends::new(&subject.config)?;
+        let backends = Backends::new(&subject.config, &subject.connector)?;
         let (rates, ready) = (Rates::default(), AtomicBool::new(false));
         Ok(App(Arc::new(Inner { subject, backends, rates, ready, stopping })))
     }
@@ -63,7 +63,7 @@ impl App {
             MirrorState::Off => !status.strategy.has_mirror(),
             MirrorState::Connecting | MirrorState::Syncing => false,
         };
-        if follows && status.redis_up.load(Ordering::Relaxed) {
+        if follows && status.serves() {
             self.0.ready.store(true, Ordering::Relaxed);
         }
         self.0.ready.load(Ordering::Relaxed)

@@ -160,6 +160,15 @@ impl Status {
         }
     }
 
+    /// True when the server that answers clients was there the last time it was asked.
+    pub fn serves(&self) -> bool {
+        let up = match self.strategy {
+            Mode::PostgresOnly => &self.postgres_up,
+            _ => &self.redis_up,
+        };
+        up.load(Ordering::Relaxed)
+    }
+
     /// Notes whether PostgreSQL is there; true when that is news.
     pub fn set_postgres(&self, up: bool) -> bool {
         self.postgres_up.swap(up, Ordering::Relaxed) != up

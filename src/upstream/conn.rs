@@ -36,7 +36,7 @@ impl Lost {
     /// What it is counted as.
     pub fn fault(&self) -> Fault {
         match self {
-            Lost::Unreachable(_) => Fault::Unavailable,
+            Lost::Unreachable { .. } => Fault::Unavailable,
             Lost::Refused(_) => Fault::Refused,
             Lost::Unknown => Fault::UnknownOutcome,
         }

@@ -31,7 +31,11 @@ pub struct SideManager {
 
 impl SideManager {
     pub fn new(redis: &config::Redis) -> Result<SideManager, ConnectError> {
-        let connector = Connector::new(redis)?;
+        Ok(SideManager::over(Connector::new(redis)?))
+    }
+
+    /// To whatever server the connector leads to.
+    pub fn over(connector: Connector) -> SideManager {
         let url = connector.url();
         let mut info = RedisConnectionInfo::default();
         if !url.user.is_empty() {
@@ -40,7 +44,7 @@ impl SideManager {
         if !url.password.is_empty() {
             info = info.set_password(&url.password);
         }
-        Ok(SideManager { connector, info: info.set_skip_set_lib_name() })
+        SideManager { connector, info: info.set_skip_set_lib_name() }
     }
 }
 

@@ -2,6 +2,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Out, ROLE, Scrape};
 use crate::commands::Group;
+use crate::config::Mode;
 use crate::strategy::{Fault, MirrorState, MirrorStatus, Status};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +62,9 @@ pub const METRICS: &[Metric] = &[
         },
     ),
     metric("tandem_backend_up", Gauge, &["backend"], "1 when the backend answers.", |s, out| {
-        out.labelled(&["redis"], flag(s.look.redis_up()));
+        if s.status().strategy != Mode::PostgresOnly {
+            out.labelled(&["redis"], flag(s.look.redis_up()));
+        }
         if s.look.postgres.is_some() {
             out.labelled(&["postgres"], flag(s.look.postgres_up()));
         }

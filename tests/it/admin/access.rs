@@ -125,14 +125,13 @@ fn the_log_level_changes_at_run_time() {
     let redis = Redis::start();
     let tandem = redis_only(&redis).set("log", "format", "json").start();
     assert_eq!(get(&tandem, "/admin/log-level").data()["level"], "info");
-    assert!(!tandem.log().contains("\"level\":\"TRACE\""));
-    post(&tandem, "/admin/log-level", "{\"level\": \"warn,tandem=trace,mio=trace,hyper=trace\"}")
-        .data();
+    assert!(!tandem.log().contains("\"level\":\"DEBUG\""));
+    post(&tandem, "/admin/log-level", "{\"level\": \"warn,tandem::admin=debug\"}").data();
     let level = get(&tandem, "/admin/log-level").data()["level"].clone();
-    assert_eq!(level, "warn,tandem=trace,mio=trace,hyper=trace");
+    assert_eq!(level, "warn,tandem::admin=debug");
     support::wait_for("lines of the new level", super::LIMIT, || {
         get(&tandem, "/live").data();
-        tandem.log().contains("\"level\":\"TRACE\"")
+        tandem.log().contains("\"level\":\"DEBUG\"")
     });
     for line in tandem.log().lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{e}: {line}"));

@@ -3,9 +3,9 @@
 use std::process::{Command, Output};
 
 use serde_json::Value as Json;
-use support::{Postgres, Scratch, Tandem};
+use support::{Postgres, Scratch, Tandem, wait_for};
 
-use super::Trio;
+use super::{LIMIT, Trio};
 
 struct Ran {
     code: Option<i32>,
@@ -56,10 +56,13 @@ fn commands_tell_what_the_proxy_says() {
 
     trio.postgres.stop();
     tandem.allow("");
+    wait_for("the outage to be seen", LIMIT, || cli(&tandem, "health").code == Some(1));
     let degraded = cli(&tandem, "health");
-    assert_eq!(degraded.code, Some(1), "{}", degraded.out);
     assert!(degraded.out.contains("status\tdegraded\n"), "{}", degraded.out);
     trio.redis.stop();
+    wait_for("Redis to be missed", LIMIT, || {
+        cli(&tandem, "health --json").out.contains("unhealthy")
+    });
     let unhealthy = cli(&tandem, "health --json");
     let json: Json = serde_json::from_str(&unhealthy.out).expect("JSON");
     assert_eq!((unhealthy.code, &json["status"]), (Some(1), &"unhealthy".into()), "{json}");

@@ -159,3 +159,22 @@ fn readiness_waits_for_redis_and_ends_with_the_process() {
     assert_eq!(health["status"], "healthy", "PostgreSQL is not asked for: {health}");
     assert!(tandem.stop(LIMIT).success());
 }
+
+#[test]
+fn without_redis_it_is_not_asked_for() {
+    let mut trio = Trio::new("postgres_only");
+    trio.redis.stop();
+    let mut tandem = trio.ready();
+    assert_eq!(tandem.client().call(["SET", "k", "v"]), Value::ok());
+    let health = get(&tandem, "/admin/database/health").data();
+    assert_eq!(health["status"], "healthy", "{health}");
+    assert_eq!(health["databases"]["redis"], false, "{health}");
+    assert_eq!(health["databases"]["postgres"], true, "{health}");
+    assert!(!get(&tandem, "/metrics").text.contains("tandem_backend_up{backend=\"redis\"}"));
+    tandem.allow("");
+    trio.postgres.stop();
+    wait_for("the outage to be seen", LIMIT, || get(&tandem, "/admin/database/health").code == 503);
+    trio.postgres.restart();
+    wait_for("recovery", LIMIT, || get(&tandem, "/admin/database/health").code == 200);
+    assert_eq!(tandem.client().call(["GET", "k"]), Value::bulk("v"));
+}
