@@ -14,7 +14,7 @@ use crate::log::LogLevel;
 use crate::mirror::{Mirror, MirrorError};
 use crate::open_files;
 use crate::proxy::{BindError, Listeners, Shared, run_worker};
-use crate::strategy::{CommitGate, Status};
+use crate::strategy::{CommitGate, Missing, Presence, Status};
 use crate::upstream::{ConnectError, Connector};
 
 /// The mirror's commands run deep inside its futures; only what is touched takes memory.
@@ -78,6 +78,8 @@ impl Server {
         open_files::raise_for(config.listen.max_clients);
         let gate = CommitGate::new(&instance());
         let status = Arc::new(Status::new(config.strategy.mode, config.strategy.ack));
+        let (presence, missing) = Presence::new();
+        let presence = Arc::new(presence);
         let count = match config.listen.workers {
             // Redis and its client need the other half.
             0 => std::thread::available_parallelism().map_or(1, |n| n.get() / 2).max(1),
@@ -105,10 +107,10 @@ impl Server {
         };
         let admin = Admin::start(subject, shutdown.clone())?;
         let mirror = match mode.has_mirror() {
-            true => Some(start_mirror(&config, &gate, &status)?),
+            true => Some(start_mirror(&config, &gate, &status, &presence, missing)?),
             false => None,
         };
-        let shared = Arc::new(Shared::new(config, connector, gate, status, shutdown));
+        let shared = Arc::new(Shared::new(config, connector, gate, status, presence, shutdown));
         let mut workers = Vec::new();
         for (number, listeners) in listeners.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
@@ -163,8 +165,16 @@ fn start_mirror(
     config: &Config,
     gate: &Arc<CommitGate>,
     status: &Arc<Status>,
+    presence: &Arc<Presence>,
+    missing: mpsc::UnboundedReceiver<Missing>,
 ) -> Result<(JoinHandle<()>, CancellationToken), ServerError> {
-    let mirror = Mirror::new(Arc::new(config.clone()), Arc::clone(gate), Arc::clone(status))?;
+    let mirror = Mirror::new(
+        Arc::new(config.clone()),
+        Arc::clone(gate),
+        Arc::clone(status),
+        Arc::clone(presence),
+        missing,
+    )?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ServerError::Worker)?;
     let token = CancellationToken::new();

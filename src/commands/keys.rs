@@ -17,6 +17,33 @@ impl Command {
         }
         found
     }
+
+    /// The places of the keys whose former value matters to the outcome, reply included; the others are
+    /// overwritten. Keys of other databases (`MOVE`, `COPY … DB`) are not among them.
+    pub fn depends_on<W: AsRef<[u8]>>(&self, words: &[W]) -> Vec<usize> {
+        let option = |from: usize, wanted: &[&str]| {
+            words.iter().skip(from).any(|word| {
+                wanted.iter().any(|wanted| word.as_ref().eq_ignore_ascii_case(wanted.as_bytes()))
+            })
+        };
+        match self.name {
+            "set" if !option(3, &["nx", "xx", "get", "keepttl"]) => return Vec::new(),
+            "restore" | "restore-asking" if option(4, &["replace"]) => return Vec::new(),
+            _ => {}
+        }
+        let mut found = Vec::new();
+        for spec in self.keys.iter().filter(|spec| !spec.not_key) {
+            let conditional = match self.name {
+                "restore" | "restore-asking" => true,
+                "copy" => !option(3, &["replace", "db"]),
+                _ => false,
+            };
+            if !spec.replaces || conditional {
+                spec.find(words, &mut found);
+            }
+        }
+        found.into_iter().map(|(at, _)| at).filter(|at| *at < words.len()).collect()
+    }
 }
 
 impl KeySpec {
@@ -99,6 +126,43 @@ mod tests {
             ("ping", &[]),
         ] {
             assert_eq!(keys(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_overwritten_whole_depends_on_nothing() {
+        for (line, expected) in [
+            ("set a 1", &[][..]),
+            ("set a nx", &[]),
+            ("set a 1 EX 10", &[]),
+            ("set a 1 nx", &["a"]),
+            ("set a 1 KEEPTTL", &["a"]),
+            ("set a 1 get", &["a"]),
+            ("setex a 1 v", &[]),
+            ("mset a 1 b 2", &[]),
+            ("msetnx a 1 b 2", &["a", "b"]),
+            ("setnx a 1", &["a"]),
+            ("del a b", &["a", "b"]),
+            ("incr a", &["a"]),
+            ("get a", &["a"]),
+            ("rename a b", &["a"]),
+            ("renamenx a b", &["a", "b"]),
+            ("copy a b", &["a", "b"]),
+            ("copy a b replace", &["a"]),
+            ("restore a 0 x", &["a"]),
+            ("restore a 0 x replace", &[]),
+            ("sunionstore d a b", &["a", "b"]),
+            ("bitop and d a b", &["a", "b"]),
+            ("sort a store d", &["a"]),
+            ("eval s 2 a b c", &["a", "b"]),
+            ("lmove a b left right", &["a", "b"]),
+            ("publish c m", &[]),
+        ] {
+            let words: Vec<&str> = line.split(' ').collect();
+            let command = lookup(words[0].as_bytes()).expect("known");
+            let found: Vec<&str> =
+                command.depends_on(&words).into_iter().map(|at| words[at]).collect();
+            assert_eq!(found, expected, "{line}");
         }
     }
 }

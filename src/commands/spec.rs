@@ -48,6 +48,8 @@ pub struct KeySpec {
     pub find: Find,
     /// False when the command only reads these keys.
     pub writes: bool,
+    /// True when the key is overwritten whatever it held.
+    pub replaces: bool,
     /// True when the words look like keys and are none (channels).
     pub not_key: bool,
 }
@@ -104,7 +106,7 @@ fn key_spec(text: &'static str) -> KeySpec {
         }
         None => Find::Unknown,
     };
-    KeySpec { begin, find, writes: !has("RO"), not_key: has("not_key") }
+    KeySpec { begin, find, writes: !has("RO"), replaces: has("OW") && !has("insert"), not_key: has("not_key") }
 }
 
 fn number(text: &str) -> i64 {

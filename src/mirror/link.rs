@@ -8,6 +8,7 @@ use bb8_redis::redis;
 use tokio::sync::mpsc;
 
 use super::apply::now_ms;
+use super::evictions::Judge;
 use super::log::Received;
 use super::replica::{Event, Replica, ReplicaError, Resume};
 use super::snapshot::{Lineage, Snapshot};
@@ -42,6 +43,7 @@ enum LinkError {
 pub async fn keep(shared: Arc<Shared>, side: SidePool) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     let mut said = String::new();
+    let mut judge = Judge::default();
     loop {
         if shared.log.end().is_none() {
             // Without a stretch in the spool only PostgreSQL knows where to go on.
@@ -52,7 +54,7 @@ pub async fn keep(shared: Arc<Shared>, side: SidePool) {
         }
         let mut up = false;
         let error = tokio::select! {
-            result = follow(&shared, &side, &mut up) => match result { Err(error) => error, Ok(never) => match never {} },
+            result = follow(&shared, &side, &mut judge, &mut up) => match result { Err(error) => error, Ok(never) => match never {} },
             () = shared.relink.notified() => LinkError::Relink,
         };
         let text = error.to_string();
@@ -75,12 +77,14 @@ pub async fn keep(shared: Arc<Shared>, side: SidePool) {
 async fn follow(
     shared: &Arc<Shared>,
     side: &SidePool,
+    judge: &mut Judge,
     up: &mut bool,
 ) -> Result<std::convert::Infallible, LinkError> {
     let end = shared.log.end();
     let resume = end.map(|(replid, offset)| Resume { replid: replid.to_string(), offset });
     let mut replica = Replica::connect(&shared.config.redis, resume.clone()).await?;
     let mirror = &shared.status.mirror;
+    judge.relinked();
     // How far this link has come.
     let mut at = Resume { replid: String::new(), offset: 0 };
     loop {
@@ -123,19 +127,57 @@ async fn follow(
                     chunk.extend(received(event));
                     next = if chunk.len() < CHUNK { replica.try_next()? } else { None };
                 }
-                if let Some(last) = chunk.last() {
+                while !chunk.is_empty() {
+                    let rest = match shared.evictions.active() {
+                        true => settle(shared, side, judge, &mut replica, &mut chunk).await?,
+                        false => Vec::new(),
+                    };
+                    let Some(last) = chunk.last() else {
+                        chunk = rest;
+                        continue;
+                    };
                     mirror.received.store(last.end_offset, Ordering::Relaxed);
                     replica.set_applied(mirror.applied.load(Ordering::Relaxed));
                     let begin = std::mem::replace(&mut at.offset, last.end_offset);
                     if !shared.log.push(&at.replid, begin, chunk)? {
                         return Err(LinkError::Relink);
                     }
+                    chunk = rest;
                     // The applier runs on this thread too: a busy stream must not starve it.
                     tokio::task::yield_now().await;
                 }
             }
         }
     }
+}
+
+/// Judges what may be evictions in the chunk, to which is added what arrives until a mark has come by
+/// behind them. What cannot be judged by then is cut off and returned, with everything behind it.
+async fn settle(
+    shared: &Shared,
+    side: &SidePool,
+    judge: &mut Judge,
+    replica: &mut Replica,
+    chunk: &mut Vec<Received>,
+) -> Result<Vec<Received>, LinkError> {
+    if judge.look(shared, chunk).await {
+        match shared.evictions.mark(side).await {
+            Ok(mark) => {
+                while judge.last_mark() < Some(mark) {
+                    chunk.extend(received(replica.next().await?));
+                    while let Some(event) = replica.try_next()? {
+                        chunk.extend(received(event));
+                    }
+                    judge.look(shared, chunk).await;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no mark for evictions");
+                judge.give_up(shared, chunk);
+            }
+        }
+    }
+    Ok(judge.hand_on(chunk))
 }
 
 fn received(event: Event) -> Option<Received> {

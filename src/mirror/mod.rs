@@ -9,9 +9,11 @@
 //! replication position that it reaches, so every effect is applied exactly once.
 
 mod apply;
+mod evictions;
 mod info;
 mod link;
 mod log;
+mod recall;
 pub mod replica;
 mod shared;
 mod snapshot;
@@ -20,11 +22,12 @@ mod watch;
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::store::{Store, StoreError};
-use crate::strategy::{CommitGate, Status};
+use crate::strategy::{CommitGate, Missing, Presence, Status};
 use crate::upstream::{ConnectError, SideManager, SidePool};
 use shared::Shared;
 
@@ -43,6 +46,7 @@ pub enum MirrorError {
 pub struct Mirror {
     shared: Arc<Shared>,
     side: SideManager,
+    missing: UnboundedReceiver<Missing>,
 }
 
 impl Mirror {
@@ -52,6 +56,8 @@ impl Mirror {
         config: Arc<Config>,
         gate: Arc<CommitGate>,
         status: Arc<Status>,
+        presence: Arc<Presence>,
+        missing: UnboundedReceiver<Missing>,
     ) -> Result<Mirror, MirrorError> {
         Store::check(&config.postgres)?;
         let spool = spool::Spool::open(&config.mirror.spool_dir, config.mirror.spool_max_bytes)?;
@@ -60,14 +66,17 @@ impl Mirror {
             // From the first write on; a first sync, or a PostgreSQL that stays away, opens it.
             gate.close();
         }
-        let shared = Arc::new(Shared::new(config, gate, status, log::Log::new(spool)));
-        Ok(Mirror { shared, side })
+        let shared = Arc::new(Shared::new(config, gate, status, presence, log::Log::new(spool)));
+        evictions::remember(&shared);
+        Ok(Mirror { shared, side, missing })
     }
 
     /// Mirrors until `shutdown`, then commits what has been received. The parts share one thread:
     /// call it on a current-thread runtime of its own.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Mirror { shared, side } = self;
+        let Mirror { shared, side, missing } = self;
+        let evictions = tokio::spawn(evictions::keep(Arc::clone(&shared), side.clone()));
+        let recall = tokio::spawn(recall::serve(Arc::clone(&shared), side.clone(), missing));
         let side = SidePool::new(side, &shared.config.redis);
         let link = tokio::spawn(link::keep(Arc::clone(&shared), side.clone()));
         let watch = tokio::spawn(watch::watch(Arc::clone(&shared)));
@@ -80,6 +89,8 @@ impl Mirror {
         }
         link.abort();
         watch.abort();
+        recall.abort();
+        evictions.abort();
         shared.gate.open();
     }
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::evictions::Evictions;
 use super::log::Log;
+use super::recall::Recalls;
 use super::spool::SpoolError;
 use crate::config::Config;
 use crate::store::Position;
-use crate::strategy::{CommitGate, Families, MirrorState, Status};
+use crate::strategy::{CommitGate, Families, MirrorState, Presence, Status};
 
 /// What the parts of the mirror share.
 pub struct Shared {
@@ -18,6 +20,9 @@ pub struct Shared {
     pub families: Families,
     pub gate: Arc<CommitGate>,
     pub status: Arc<Status>,
+    pub presence: Arc<Presence>,
+    pub evictions: Evictions,
+    pub recalls: Recalls,
     pub log: Arc<Log>,
     /// True once PostgreSQL has told the position to go on from.
     pub ready: watch::Sender<bool>,
@@ -40,13 +45,17 @@ impl Shared {
         config: Arc<Config>,
         gate: Arc<CommitGate>,
         status: Arc<Status>,
+        presence: Arc<Presence>,
         log: Log,
     ) -> Shared {
         Shared {
             families: Families::new(config.family.clone()),
+            evictions: Evictions::new(gate.channel()),
+            recalls: Recalls::default(),
             config,
             gate,
             status,
+            presence,
             log: Arc::new(log),
             ready: watch::Sender::new(false),
             relink: Notify::new(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::block::{self, Block, Part};
+use super::care::Batch;
 use super::request::{Request, Stop};
 use super::session::{ReplyMode, Session};
 use crate::commands::{self, Class, Command, Group};
@@ -48,9 +49,14 @@ impl Session {
         let mut at = 0;
         let mut tally = Tally::default();
         let mut name = "";
+        let mut careful = Batch::new(shared.presence.partial());
         let stop = loop {
             let rest = &data[at..];
-            match self.scanner.scan(rest, &shared.limits, self.trusted) {
+            let scan = self.scanner.scan(rest, &shared.limits, self.trusted);
+            if careful.ends_before(&scan) {
+                break careful.stop();
+            }
+            match scan {
                 Err(error) => break Stop::Protocol(error),
                 Ok(Scan::Incomplete) => break Stop::More,
                 Ok(Scan::Nothing(length)) => {
@@ -76,6 +82,23 @@ impl Session {
                         Route::Pin => self.unless_whole(command, rest),
                         route => route,
                     };
+                    let needs = match route {
+                        Route::Lane => careful.needs(command, frame, &arguments, &shared.families),
+                        _ => None,
+                    };
+                    if !careful.takes(needs.as_ref()) {
+                        self.scanner.recycle(arguments);
+                        break careful.stop();
+                    }
+                    if let Some(needs) = needs {
+                        self.send_run(&mut run, data);
+                        careful.push(Request::new(command, frame, &arguments), needs);
+                        self.scanner.recycle(arguments);
+                        at += length;
+                        total += 1;
+                        name = command.map_or(name, |command| command.name);
+                        continue;
+                    }
                     let mut taken = Part::one(length, command);
                     let stop = match route {
                         Route::Lane => {

@@ -4,6 +4,7 @@
 
 mod access;
 mod block;
+mod care;
 mod forward;
 mod listener;
 mod own;

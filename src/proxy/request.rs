@@ -1,5 +1,6 @@
 use std::str::FromStr;
 
+use super::care::Careful;
 use crate::commands::Command;
 use crate::resp::ProtocolError;
 
@@ -41,6 +42,8 @@ pub(super) enum Stop {
     /// The next command waits for outstanding replies.
     Drain,
     Slow(Request),
+    /// These are not sent as they are: Redis may lack a key of theirs.
+    Careful(Vec<Careful>),
     Protocol(ProtocolError),
 }
 

@@ -97,6 +97,7 @@ impl Session {
             let next = match stop {
                 Stop::More => self.read().await,
                 Stop::Drain => self.drained().await.map(|()| self.process()),
+                Stop::Careful(batch) => self.careful(batch).await.map(|()| self.process()),
                 Stop::Slow(request) => self.slow(request).await.map(|()| self.process()),
                 Stop::Protocol(error) => {
                     self.worker.pool.context().meter.fault(Fault::Protocol, 1);

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Access, Registry};
 use crate::config::Config;
 use crate::resp::RequestLimits;
-use crate::strategy::{CommitGate, Status};
+use crate::strategy::{CommitGate, Families, Presence, Status};
 use crate::upstream::{Connector, ServerFacts};
 
 /// What all workers share.
@@ -19,6 +19,8 @@ pub struct Shared {
     pub connector: Arc<Connector>,
     pub gate: Arc<CommitGate>,
     pub status: Arc<Status>,
+    pub presence: Arc<Presence>,
+    pub families: Families,
     pub registry: Registry,
     pub facts: Arc<RwLock<ServerFacts>>,
     /// Set when the process is to end.
@@ -34,11 +36,14 @@ impl Shared {
         connector: Arc<Connector>,
         gate: Arc<CommitGate>,
         status: Arc<Status>,
+        presence: Arc<Presence>,
         shutdown: CancellationToken,
     ) -> Shared {
         Shared {
             limits: RequestLimits::from(&config.limits),
             access: Access::new(&config.listen, connector.url()),
+            families: Families::new(config.family.clone()),
+            presence,
             config,
             connector,
             gate,

@@ -4,9 +4,11 @@
 mod families;
 mod gate;
 mod meters;
+mod presence;
 mod status;
 
 pub use families::Families;
 pub use gate::{Barrier, BarrierSource, CommitGate, Ticket, Watcher};
 pub use meters::{Buckets, Fault, Histogram, Meter, Meters, SIZES, Tally};
+pub use presence::{Gap, Missing, Presence, RecallError, Recalled};
 pub use status::{MirrorState, MirrorStatus, Status};

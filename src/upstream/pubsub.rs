@@ -112,7 +112,6 @@ impl Watching {
     fn hides_line(&self, line: &[u8]) -> bool {
         let mut wanted = b"\"PUBLISH\" \"".to_vec();
         wanted.extend_from_slice(&self.hidden);
-        wanted.push(b'"');
         memchr::memmem::find(line, &wanted).is_some()
     }
 
@@ -153,7 +152,7 @@ impl Watching {
             }
             let channel = if kind == Kind::Pattern { 2 } else { 1 };
             return match words(frame).get(channel) {
-                Some(Reply::Bulk(name)) if name == self.hidden.as_slice() => Verdict::Hidden,
+                Some(Reply::Bulk(name)) if name.starts_with(&self.hidden) => Verdict::Hidden,
                 _ => Verdict::Message,
             };
         }

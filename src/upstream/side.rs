@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bb8_redis::redis::aio::MultiplexedConnection;
+use bb8_redis::redis::aio::{MultiplexedConnection, PubSub};
 use bb8_redis::redis::{self, AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
 
 use super::connect::{ConnectError, Connector};
@@ -45,6 +45,12 @@ impl SideManager {
             info = info.set_password(&url.password);
         }
         SideManager { connector, info: info.set_skip_set_lib_name() }
+    }
+
+    /// A connection for subscriptions.
+    pub async fn subscriber(&self) -> Result<PubSub, SideError> {
+        let stream = self.connector.connect().await?;
+        Ok(PubSub::new(&self.info, stream).await?)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod acknowledge;
 mod admin;
+mod cache;
 mod clients;
 mod comparer;
 mod converge;

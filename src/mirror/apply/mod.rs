@@ -7,6 +7,7 @@
 
 mod error;
 mod plan;
+mod recall;
 mod reread;
 mod restore;
 mod route;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use error::ApplyError;
+pub use plan::{PASS_OVER, recall_message};
 use plan::{Batch, Session};
 use reread::Rereads;
 use withheld::{Released, Withheld};

@@ -2,8 +2,14 @@
 //! control, and where a batch may end.
 
 use crate::engine::Db;
+use crate::mirror::evictions::{DOUBTFUL, EVICTED};
 use crate::mirror::log::Received;
 use crate::strategy::Barrier;
+
+/// Begins a transaction in which the proxy brings keys to Redis or drops them from it.
+pub const PASS_OVER: &str = "pass-over";
+/// What the channels of all proxies begin with.
+const CHANNEL_PREFIX: &[u8] = b"__tandem:";
 
 /// What is to be done for one command of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +18,10 @@ pub enum Work {
     Command { db: Db, index: usize },
     /// Here is the place of a re-read.
     Reread(Mark),
+    /// Command `index` deletes a key, or was an eviction.
+    Doubtful { db: Db, index: usize },
+    /// Here somebody wants to know what PostgreSQL has of some keys.
+    Recall(u64),
 }
 
 /// The place of a re-read in the stream: its number, and which attempt it was. An attempt whose
@@ -57,6 +67,8 @@ impl Batch {
 pub struct Session {
     pub db: Db,
     in_transaction: bool,
+    /// What follows up to EXEC is the proxy's own doing and changes nothing for PostgreSQL.
+    passing: bool,
     channel: String,
 }
 
@@ -67,6 +79,7 @@ enum Control {
     Multi,
     Exec,
     Publish,
+    Doubtful,
     /// No effect on the data.
     Nothing,
 }
@@ -80,12 +93,14 @@ const CONTROL: &[(&[u8], Control)] = &[
     (b"PING", Control::Nothing),
     (b"REPLCONF", Control::Nothing),
     (b"SCRIPT", Control::Nothing),
+    (EVICTED, Control::Nothing),
+    (DOUBTFUL, Control::Doubtful),
 ];
 
 impl Session {
     /// `channel` is the one that this proxy's barriers are published on.
     pub fn new(db: Db, channel: &str) -> Session {
-        Session { db, in_transaction: false, channel: channel.to_owned() }
+        Session { db, in_transaction: false, passing: false, channel: channel.to_owned() }
     }
 
     /// True where a batch may end.
@@ -107,6 +122,7 @@ impl Session {
         let control = CONTROL.iter().find(|(control, _)| name.eq_ignore_ascii_case(control));
         let arg = |index: usize| received.args.get(index).map(|arg| &arg[..]).unwrap_or_default();
         match control.map(|(_, control)| *control) {
+            None if self.passing => {}
             None => batch.work.push(Work::Command { db: self.db, index: batch.received.len() }),
             Some(Control::Select) => {
                 self.db = std::str::from_utf8(arg(1))
@@ -115,16 +131,37 @@ impl Session {
                     .unwrap_or(self.db);
             }
             Some(Control::Multi) => self.in_transaction = true,
-            Some(Control::Exec) => self.in_transaction = false,
+            Some(Control::Exec) => (self.in_transaction, self.passing) = (false, false),
+            Some(Control::Doubtful) => {
+                batch.work.push(Work::Doubtful { db: self.db, index: batch.received.len() });
+            }
+            // Another proxy's too, and those of a former process.
+            Some(Control::Publish)
+                if self.in_transaction
+                    && arg(1).starts_with(CHANNEL_PREFIX)
+                    && arg(2) == PASS_OVER.as_bytes() =>
+            {
+                self.passing = true;
+            }
             Some(Control::Publish) if arg(1) == self.channel.as_bytes() => {
-                match Mark::parse(arg(2)) {
-                    Some(mark) => batch.work.push(Work::Reread(mark)),
-                    None => batch.barriers.extend(Barrier::parse(arg(2))),
+                match (Mark::parse(arg(2)), recall_number(arg(2))) {
+                    (Some(mark), _) => batch.work.push(Work::Reread(mark)),
+                    (None, Some(number)) => batch.work.push(Work::Recall(number)),
+                    (None, None) => batch.barriers.extend(Barrier::parse(arg(2))),
                 }
             }
             Some(Control::Publish | Control::Nothing) => {}
         }
     }
+}
+
+/// The message that marks the place of a recall.
+pub fn recall_message(number: u64) -> String {
+    format!("recall.{number}")
+}
+
+fn recall_number(message: &[u8]) -> Option<u64> {
+    std::str::from_utf8(message).ok()?.strip_prefix("recall.")?.parse().ok()
 }
 
 impl Mark {
@@ -158,6 +195,15 @@ mod tests {
             ("EXEC", true),
             ("PUBLISH __tandem:a reread.4.2", true),
             ("PUBLISH __tandem:other 1.1", true),
+            ("PUBLISH __tandem:a recall.77", true),
+            ("PUBLISH __tandem:a pass-over", true),
+            ("TANDEM.EVICTED k", true),
+            ("TANDEM.DOUBTFUL k", true),
+            ("MULTI", false),
+            ("PUBLISH __tandem:former pass-over", false),
+            ("RESTORE k 0 x", false),
+            ("EXEC", true),
+            ("DEL k", true),
         ];
         for (n, (line, boundary)) in lines.into_iter().enumerate() {
             let args = line.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
@@ -169,10 +215,13 @@ mod tests {
             Work::Command { db: 3, index: 1 },
             Work::Command { db: 3, index: 3 },
             Work::Reread(mark),
+            Work::Recall(77),
+            Work::Doubtful { db: 3, index: 11 },
+            Work::Command { db: 3, index: 16 },
         ];
         assert_eq!(Mark::parse(mark.message().as_bytes()), Some(mark));
         assert_eq!(batch.work, expected);
         assert_eq!(batch.barriers, [Barrier { source: 7, number: 9 }]);
-        assert_eq!((batch.end_offset, batch.end_db), (7, 3));
+        assert_eq!((batch.end_offset, batch.end_db), (16, 3));
     }
 }

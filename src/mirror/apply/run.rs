@@ -28,6 +28,10 @@ impl Applier {
                     self.run_command(db, &batch.received[index].args).await?;
                 }
                 Work::Reread(mark) => self.take_reread(mark).await?,
+                Work::Doubtful { db, index } => {
+                    self.run_doubtful(db, &batch.received[index].args).await?;
+                }
+                Work::Recall(number) => self.answer_recall(number).await?,
             }
         }
         Ok(())
@@ -56,7 +60,7 @@ impl Applier {
     }
 
     /// Loads from PostgreSQL. A load never overtakes a commit.
-    async fn load(&mut self, needs: &[Need]) -> Result<(), ApplyError> {
+    pub(super) async fn load(&mut self, needs: &[Need]) -> Result<(), ApplyError> {
         self.settle().await?;
         for loaded in self.store.load(needs).await? {
             self.keyspace.load(loaded);
@@ -64,7 +68,7 @@ impl Applier {
         Ok(())
     }
 
-    async fn run_command(&mut self, db: Db, args: &[Bytes]) -> Result<(), ApplyError> {
+    pub(super) async fn run_command(&mut self, db: Db, args: &[Bytes]) -> Result<(), ApplyError> {
         let families = &self.shared.families;
         if families.mirrors_everything() && self.rereads.is_idle() {
             return self.execute(db, args).await;

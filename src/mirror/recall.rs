@@ -1,0 +1,251 @@
+//! Brings keys that Redis lacks back from PostgreSQL, when somebody misses them.
+//!
+//! One task serves all clients in batches, so a key that many miss at once is loaded once. Per batch:
+//! which keys does Redis really lack; `WATCH` them and publish a mark; where the mark comes by in the
+//! stream the applier says what PostgreSQL has; a transaction restores that, unless somebody
+//! touched one of the keys since they are watched. So nothing that was deleted or replaced meanwhile
+//! comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bb8::ManageConnection;
+use bb8_redis::redis::aio::MultiplexedConnection;
+use bb8_redis::redis::{self, Pipeline, Value};
+use bytes::Bytes;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::apply::{PASS_OVER, recall_message};
+use crate::engine::Db;
+use crate::strategy::{Missing, MirrorState, RecallError, Recalled};
+use crate::upstream::{SideError, SideManager};
+
+/// Keys looked for at once.
+const BATCH: usize = 512;
+/// How long the mirror may take to reach a mark, unless it takes over a snapshot.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What PostgreSQL has of a key, with everything that came before the mark.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    Absent,
+    Found {
+        dump: Bytes,
+        /// Unix time in ms.
+        expires_at_ms: Option<i64>,
+    },
+    /// Not to be had now; asking again may help.
+    Unknown,
+}
+
+/// A key and the database it is in.
+type Name = (Db, Bytes);
+type Question = (Vec<Name>, oneshot::Sender<Vec<State>>);
+
+/// Questions that wait for their mark, for the applier.
+#[derive(Debug, Default)]
+pub struct Recalls {
+    waiting: Mutex<(u64, HashMap<u64, Question>)>,
+}
+
+impl Recalls {
+    fn ask(&self, names: Vec<Name>) -> (u64, oneshot::Receiver<Vec<State>>) {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.waiting.lock();
+        waiting.0 += 1;
+        let number = waiting.0;
+        waiting.1.insert(number, (names, sender));
+        (number, receiver)
+    }
+
+    /// The question whose mark has come by.
+    pub fn take(&self, number: u64) -> Option<Question> {
+        self.waiting.lock().1.remove(&number)
+    }
+}
+
+/// Runs until it is dropped.
+pub async fn serve(
+    shared: Arc<Shared>,
+    manager: SideManager,
+    mut missing: UnboundedReceiver<Missing>,
+) {
+    let mut connection = None;
+    while let Some(first) = missing.recv().await {
+        let mut batch = vec![first];
+        let mut keys = batch[0].keys.len();
+        while keys < BATCH
+            && let Ok(more) = missing.try_recv()
+        {
+            keys += more.keys.len();
+            batch.push(more);
+        }
+        let result = bring_back(&shared, &manager, &mut connection, &batch).await;
+        if result.is_err() {
+            // It may be watching keys, or stand in another database.
+            connection = None;
+        }
+        for missing in batch {
+            let answer = match &result {
+                Ok(known) => Ok(missing
+                    .keys
+                    .iter()
+                    .map(|key| {
+                        let name = (missing.db, key.clone());
+                        known.get(&name).copied().unwrap_or(Recalled::Again)
+                    })
+                    .collect()),
+                Err(error) => Err(error.clone()),
+            };
+            // The client may be gone.
+            let _ = missing.answer.send(answer);
+        }
+    }
+}
+
+async fn bring_back(
+    shared: &Shared,
+    manager: &SideManager,
+    connection: &mut Option<MultiplexedConnection>,
+    batch: &[Missing],
+) -> Result<HashMap<Name, Recalled>, RecallError> {
+    if !shared.status.postgres_up.load(Ordering::Relaxed) {
+        return Err(RecallError::Postgres);
+    }
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(manager.connect().await.map_err(from_redis)?),
+    };
+    let mut names: Vec<Name> = batch
+        .iter()
+        .flat_map(|missing| missing.keys.iter().map(|key| (missing.db, key.clone())))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut known = HashMap::new();
+    let names = lacking(connection, names, false).await?;
+    if names.is_empty() {
+        return Ok(known);
+    }
+    shared.presence.counters.misses.fetch_add(names.len() as u64, Ordering::Relaxed);
+    // Watched from here on. What has come back meanwhile is watched too, and left alone.
+    let watched = lacking(connection, names, true).await?;
+    let (number, states) = shared.recalls.ask(watched.clone());
+    let states = match publish(shared, connection, number).await {
+        Ok(()) => states_at_mark(shared, states).await,
+        Err(error) => Err(error),
+    };
+    let states = match states {
+        Ok(states) => states,
+        Err(error) => {
+            shared.recalls.take(number);
+            return Err(error);
+        }
+    };
+    let found: Vec<(&Name, &Bytes, i64)> = watched
+        .iter()
+        .zip(&states)
+        .filter_map(|(name, state)| match state {
+            State::Found { dump, expires_at_ms } => Some((name, dump, expires_at_ms.unwrap_or(0))),
+            _ => None,
+        })
+        .collect();
+    restore(shared, connection, &found).await?;
+    for (name, state) in watched.iter().zip(&states) {
+        if *state == State::Absent {
+            known.insert(name.clone(), Recalled::Absent);
+        }
+    }
+    Ok(known)
+}
+
+/// Those of the keys that Redis lacks; with `watch` all of them are watched before that is looked at.
+async fn lacking(
+    connection: &mut MultiplexedConnection,
+    names: Vec<Name>,
+    watch: bool,
+) -> Result<Vec<Name>, RecallError> {
+    let mut pipe = redis::pipe();
+    let mut selected = None;
+    for (db, key) in &names {
+        select(&mut pipe, &mut selected, *db);
+        if watch {
+            pipe.cmd("WATCH").arg(&key[..]).ignore();
+        }
+        pipe.cmd("EXISTS").arg(&key[..]);
+    }
+    let there: Vec<i64> = pipe.query_async(connection).await.map_err(refused)?;
+    let missing = names.into_iter().zip(there).filter(|(_, there)| *there == 0);
+    Ok(missing.map(|(name, _)| name).collect())
+}
+
+fn select(pipe: &mut Pipeline, selected: &mut Option<Db>, db: Db) {
+    if *selected != Some(db) {
+        pipe.cmd("SELECT").arg(db).ignore();
+        *selected = Some(db);
+    }
+}
+
+async fn publish(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    number: u64,
+) -> Result<(), RecallError> {
+    let mut publish = redis::cmd("PUBLISH");
+    publish.arg(shared.gate.channel()).arg(recall_message(number));
+    publish.query_async::<()>(connection).await.map_err(refused)
+}
+
+/// What the applier says when the mark comes by.
+async fn states_at_mark(
+    shared: &Shared,
+    mut states: oneshot::Receiver<Vec<State>>,
+) -> Result<Vec<State>, RecallError> {
+    loop {
+        match tokio::time::timeout(PATIENCE, &mut states).await {
+            Ok(Ok(states)) => return Ok(states),
+            Ok(Err(_)) => return Err(RecallError::Postgres),
+            Err(_) if shared.status.mirror.state() == MirrorState::Syncing => {}
+            Err(_) => return Err(RecallError::Postgres),
+        }
+    }
+}
+
+/// Restores what PostgreSQL has, unless somebody was there first; either way nothing is watched any more.
+async fn restore(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    found: &[(&Name, &Bytes, i64)],
+) -> Result<(), RecallError> {
+    if found.is_empty() {
+        return redis::cmd("UNWATCH").query_async(connection).await.map_err(refused);
+    }
+    let mut pipe = redis::pipe();
+    pipe.atomic();
+    pipe.cmd("PUBLISH").arg(shared.gate.channel()).arg(PASS_OVER).ignore();
+    let mut selected = None;
+    for ((db, key), dump, at_ms) in found {
+        select(&mut pipe, &mut selected, *db);
+        pipe.cmd("RESTORE").arg(&key[..]).arg(*at_ms).arg(&dump[..]).arg("ABSTTL").ignore();
+    }
+    let done: Value = pipe.query_async(connection).await.map_err(refused)?;
+    if done != Value::Nil {
+        let count = found.len() as u64;
+        shared.presence.counters.recalled.fetch_add(count, Ordering::Relaxed);
+        shared.status.mirror.restored.fetch_add(count, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn refused(error: redis::RedisError) -> RecallError {
+    from_redis(error.into())
+}
+
+fn from_redis(error: SideError) -> RecallError {
+    RecallError::Redis(error.to_string().replace(['\r', '\n'], " "))
+}

@@ -1,0 +1,70 @@
+use super::{Needs, Way};
+use crate::commands::Command;
+use crate::proxy::request::{Request, Stop};
+use crate::resp::{ProtocolError, Scan};
+use crate::strategy::Families;
+
+/// A request that is run with care.
+#[derive(Debug)]
+pub(in crate::proxy) struct Careful {
+    pub request: Request,
+    pub needs: Needs,
+}
+
+/// Requests of one kind that follow each other.
+pub(in crate::proxy) struct Batch {
+    /// Redis may lack keys.
+    partial: bool,
+    requests: Vec<Careful>,
+    bytes: usize,
+}
+
+/// Most requests and most bytes of them that are run at once.
+const MOST: usize = 512;
+const MOST_BYTES: usize = 1 << 20;
+
+impl Batch {
+    pub fn new(partial: bool) -> Batch {
+        Batch { partial, requests: Vec::new(), bytes: 0 }
+    }
+
+    fn way(&self) -> Option<Way> {
+        self.requests.first().map(|first| first.needs.way)
+    }
+
+    /// True when what the scanner has found is no request, and the requests here come before it.
+    pub fn ends_before(&self, scan: &Result<Scan, ProtocolError>) -> bool {
+        !self.requests.is_empty() && !matches!(scan, Ok(Scan::Command(_) | Scan::Nothing(_)))
+    }
+
+    /// What a request needs, which lies in `frame`; `None`: no care.
+    pub fn needs(
+        &self,
+        command: Option<&'static Command>,
+        frame: &[u8],
+        arguments: &[(u32, u32)],
+        families: &Families,
+    ) -> Option<Needs> {
+        let command = command.filter(|_| self.partial)?;
+        let words: Vec<&[u8]> =
+            arguments.iter().map(|&(from, to)| &frame[from as usize..to as usize]).collect();
+        super::needs(command, &words, families)
+    }
+
+    /// True when the next request, which needs this, may come before the batch is run.
+    pub fn takes(&self, needs: Option<&Needs>) -> bool {
+        let room = self.requests.len() < MOST && self.bytes < MOST_BYTES;
+        self.requests.is_empty() || room && needs.map(|needs| needs.way) == self.way()
+    }
+
+    pub fn push(&mut self, request: Request, needs: Needs) {
+        self.bytes += request.frame.len();
+        self.requests.push(Careful { request, needs });
+    }
+
+    /// Hands the requests to the session.
+    pub fn stop(&mut self) -> Stop {
+        self.bytes = 0;
+        Stop::Careful(std::mem::take(&mut self.requests))
+    }
+}

@@ -1,0 +1,185 @@
+//! Running commands under `WATCH`: their keys are watched, the missing ones are brought back, and the
+//! commands run as one transaction, which Redis refuses when a key was touched or evicted meanwhile.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::read::call_many;
+use super::{Careful, Way, split};
+use crate::proxy::session::Session;
+use crate::resp::{elements, push_command};
+use crate::strategy::Recalled;
+use crate::upstream::{Captured, Conn, Lost};
+
+/// So often others may get in between before the client is told.
+const MOST_TRIES: usize = 64;
+
+const CROWDED: &str =
+    "UNAVAILABLE keys were touched or evicted again and again: the command was not run";
+
+/// How a try ended.
+enum Outcome {
+    /// The replies to MULTI and all that follows it, EXEC last.
+    Ran(Captured),
+    /// Somebody got in between.
+    Again,
+    /// The commands did not run.
+    Failed(String),
+    Lost(Lost),
+}
+
+impl Session {
+    /// Runs the commands in their order, each with all its keys in place.
+    pub(super) async fn run_under_watch(&mut self, batch: &[Careful]) {
+        let mut left = batch;
+        while !left.is_empty() {
+            let done = self.run_some(left).await;
+            left = left.get(done..).unwrap_or_default();
+        }
+    }
+
+    /// Runs all of them, or only the first when Redis did not take them together. Returns how many have
+    /// been answered.
+    async fn run_some(&mut self, batch: &[Careful]) -> usize {
+        let mut outcome = Outcome::Again;
+        for _ in 0..MOST_TRIES {
+            let conn = match self.worker.pool.pin(&self.key) {
+                Ok(conn) => conn,
+                Err(lost) => {
+                    self.refuse(&lost, batch.len());
+                    return batch.len();
+                }
+            };
+            outcome = self.try_under_watch(&conn, batch).await;
+            match outcome {
+                Outcome::Lost(_) => conn.close(),
+                _ => self.worker.pool.release(conn),
+            }
+            if !matches!(outcome, Outcome::Again) {
+                break;
+            }
+        }
+        match outcome {
+            Outcome::Ran(captured) => return self.take_replies(&captured, batch).await,
+            Outcome::Again => self.hand_over_errors(CROWDED, batch.len()),
+            Outcome::Failed(text) => self.hand_over_errors(&text, batch.len()),
+            Outcome::Lost(lost) => self.refuse(&lost, batch.len()),
+        }
+        batch.len()
+    }
+
+    async fn try_under_watch(&self, conn: &Rc<Conn>, batch: &[Careful]) -> Outcome {
+        let mut keys: Vec<&Bytes> = batch.iter().flat_map(|careful| &careful.needs.keys).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let missing = match missing(conn, &keys).await {
+            Ok(missing) => missing,
+            Err(outcome) => return outcome,
+        };
+        if !missing.is_empty() {
+            let answers = self.worker.shared.presence.recall(self.key.db, missing).await;
+            let failed = answers.as_ref().err().map(ToString::to_string);
+            let all_absent = answers.is_ok_and(|all| all.iter().all(|a| *a == Recalled::Absent));
+            if !all_absent {
+                let unwatched = call_many(conn, &unwatch(), 1, false).await;
+                return match (failed, unwatched) {
+                    (_, Err(lost)) => Outcome::Lost(lost),
+                    (Some(text), _) => Outcome::Failed(text),
+                    (None, _) => Outcome::Again,
+                };
+            }
+        }
+        let (frames, replies) = self.transaction(batch);
+        let writes = batch.iter().any(|c| c.request.command.is_none_or(|command| command.writes));
+        match call_many(conn, &frames, replies, writes).await {
+            Ok(captured) if is_refused(&captured.frame, replies) => Outcome::Again,
+            Ok(captured) => Outcome::Ran(captured),
+            Err(lost) => Outcome::Lost(lost),
+        }
+    }
+
+    /// The commands as a transaction, and how many replies it has.
+    fn transaction(&self, batch: &[Careful]) -> (Vec<u8>, usize) {
+        let mut frames = Vec::new();
+        push_command(&["MULTI"], &mut frames);
+        batch.iter().for_each(|careful| frames.extend_from_slice(&careful.request.frame));
+        let signs = usize::from(self.signs(batch));
+        if signs > 0 {
+            let channel = self.worker.shared.gate.channel();
+            push_command(&["PUBLISH", channel, ""], &mut frames);
+        }
+        push_command(&["EXEC"], &mut frames);
+        (frames, batch.len() + signs + 2)
+    }
+
+    /// True when the transaction has one more command, which keeps it together in the stream: a delete in
+    /// it cannot be taken for an eviction. Another user may not be allowed to publish.
+    fn signs(&self, batch: &[Careful]) -> bool {
+        self.key.credentials == self.home.credentials
+            && batch.iter().any(|careful| careful.needs.way == Way::Watch)
+    }
+
+    /// Hands the replies to the client; how many commands have been answered.
+    async fn take_replies(&mut self, captured: &Captured, batch: &[Careful]) -> usize {
+        let (_, count) = self.transaction(batch);
+        let replies = split(&captured.frame, count).unwrap_or_default();
+        let (Some(exec), Some(queued)) = (replies.last(), replies.get(1..=batch.len())) else {
+            self.refuse(&Lost::Unknown, batch.len());
+            return batch.len();
+        };
+        if let Some(replies) = elements(exec).filter(|replies| replies.len() >= batch.len()) {
+            for reply in &replies[..batch.len()] {
+                self.hand_over(reply, captured.hold.as_ref());
+            }
+            return batch.len();
+        }
+        // One of them was not even queued. Alone, the others may be.
+        let refusal = queued.first().filter(|reply| reply.starts_with(b"-"));
+        match refusal.or((batch.len() == 1).then_some(exec)) {
+            Some(refusal) => {
+                self.hand_over(refusal, None);
+                1
+            }
+            None => Box::pin(self.run_some(&batch[..1])).await,
+        }
+    }
+}
+
+fn unwatch() -> Vec<u8> {
+    let mut frame = Vec::new();
+    push_command(&["UNWATCH"], &mut frame);
+    frame
+}
+
+/// Watches the keys, and says which of them Redis lacks.
+async fn missing(conn: &Conn, keys: &[&Bytes]) -> Result<Vec<Bytes>, Outcome> {
+    let mut frames = Vec::new();
+    let watch: Vec<&[u8]> =
+        std::iter::once(&b"WATCH"[..]).chain(keys.iter().map(|key| &key[..])).collect();
+    push_command(&watch, &mut frames);
+    keys.iter().for_each(|key| push_command(&[&b"EXISTS"[..], key], &mut frames));
+    let captured = match call_many(conn, &frames, keys.len() + 1, false).await {
+        Ok(captured) => captured,
+        Err(lost) => return Err(Outcome::Lost(lost)),
+    };
+    let replies = split(&captured.frame, keys.len() + 1).unwrap_or_default();
+    let Some((watched, there)) = replies.split_first() else {
+        return Err(Outcome::Lost(Lost::Unknown));
+    };
+    if let Some(error) = std::iter::once(watched).chain(there).find(|r| r.starts_with(b"-")) {
+        let text = String::from_utf8_lossy(&error[1..]).trim_end().to_owned();
+        return match call_many(conn, &unwatch(), 1, false).await {
+            Ok(_) => Err(Outcome::Failed(text)),
+            Err(lost) => Err(Outcome::Lost(lost)),
+        };
+    }
+    let missing = keys.iter().zip(there).filter(|(_, there)| **there == b":0\r\n");
+    Ok(missing.map(|(key, _)| (*key).clone()).collect())
+}
+
+/// True when EXEC, the last of `count` replies, says that a watched key was touched.
+fn is_refused(frame: &[u8], count: usize) -> bool {
+    let exec = split(frame, count).and_then(|replies| replies.last().copied());
+    exec.is_some_and(|exec| exec == b"*-1\r\n" || exec == b"_\r\n")
+}

@@ -1,0 +1,140 @@
+//! Whether Redis may lack keys that PostgreSQL has, and the way to have such keys brought back.
+//!
+//! The mirror says why Redis may be partial; clients ask with one relaxed load, and while there is no
+//! reason they are served without any care. A reason is given before the first key can be missing.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::Db;
+
+/// Why Redis may lack keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Gap {
+    /// It may evict at any moment.
+    Evicting = 1,
+    /// It has evicted, or copies were dropped from it.
+    Lacking = 2,
+}
+
+/// What became of a key that somebody missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recalled {
+    /// Redis has it, or somebody has just touched it: look again.
+    Again,
+    /// Neither Redis nor PostgreSQL had it at a moment after it was asked for.
+    Absent,
+}
+
+/// Why missing keys could not be looked for; the reply of a command that needs them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecallError {
+    #[error(
+        "UNAVAILABLE Redis lacks a key that PostgreSQL may have, and PostgreSQL cannot be asked: the command was not run"
+    )]
+    Postgres,
+    #[error("UNAVAILABLE a key could not be brought back to Redis ({0}): the command was not run")]
+    Redis(String),
+}
+
+/// Keys that somebody misses in Redis.
+#[derive(Debug)]
+pub struct Missing {
+    pub db: Db,
+    pub keys: Vec<Bytes>,
+    pub answer: oneshot::Sender<Result<Vec<Recalled>, RecallError>>,
+}
+
+/// Shared by the mirror and all workers.
+#[derive(Debug)]
+pub struct Presence {
+    gaps: AtomicU8,
+    missing: mpsc::UnboundedSender<Missing>,
+    pub counters: PresenceCounters,
+}
+
+/// Counted since the start.
+#[derive(Debug, Default)]
+pub struct PresenceCounters {
+    /// Deletes in the stream that were evictions.
+    pub evictions: AtomicU64,
+    /// Deletes in the stream of which nobody could tell what they were.
+    pub doubtful: AtomicU64,
+    /// Keys looked for in PostgreSQL because Redis lacked them.
+    pub misses: AtomicU64,
+    /// Keys brought back to Redis on demand.
+    pub recalled: AtomicU64,
+}
+
+impl Presence {
+    /// Redis counts as whole until somebody says otherwise. The receiver is for whoever brings keys back;
+    /// without one, misses are errors.
+    pub fn new() -> (Presence, mpsc::UnboundedReceiver<Missing>) {
+        let (missing, receiver) = mpsc::unbounded_channel();
+        let presence = Presence {
+            gaps: AtomicU8::new(0),
+            missing,
+            counters: PresenceCounters::default(),
+        };
+        (presence, receiver)
+    }
+
+    /// True when Redis may lack keys that PostgreSQL has.
+    pub fn partial(&self) -> bool {
+        self.gaps.load(Ordering::Relaxed) != 0
+    }
+
+    pub fn has(&self, gap: Gap) -> bool {
+        self.gaps.load(Ordering::Acquire) & gap as u8 != 0
+    }
+
+    /// Gives or takes back a reason; true when that changed anything.
+    pub fn set(&self, gap: Gap, there: bool) -> bool {
+        let bit = gap as u8;
+        let before = match there {
+            true => self.gaps.fetch_or(bit, Ordering::AcqRel),
+            false => self.gaps.fetch_and(!bit, Ordering::AcqRel),
+        };
+        (before & bit != 0) != there
+    }
+
+    /// For people: `whole`, or the reasons.
+    pub fn describe(&self) -> &'static str {
+        match (self.has(Gap::Evicting), self.has(Gap::Lacking)) {
+            (false, false) => "whole",
+            (true, false) => "evicting",
+            (false, true) => "lacking",
+            (true, true) => "evicting,lacking",
+        }
+    }
+
+    /// Has keys that Redis lacks brought back from PostgreSQL; one answer per key, in their order.
+    pub async fn recall(&self, db: Db, keys: Vec<Bytes>) -> Result<Vec<Recalled>, RecallError> {
+        let (answer, answered) = oneshot::channel();
+        let missing = Missing { db, keys, answer };
+        self.missing.send(missing).map_err(|_| RecallError::Postgres)?;
+        answered.await.unwrap_or(Err(RecallError::Postgres))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_reason_counts_until_it_is_taken_back() {
+        let (presence, receiver) = Presence::new();
+        assert!(!presence.partial());
+        assert!(presence.set(Gap::Evicting, true) && !presence.set(Gap::Evicting, true));
+        assert!(presence.set(Gap::Lacking, true));
+        assert!(presence.set(Gap::Evicting, false));
+        assert!(presence.partial() && presence.describe() == "lacking");
+        presence.set(Gap::Lacking, false);
+        assert!(!presence.partial());
+        drop(receiver);
+        assert_eq!(presence.recall(0, Vec::new()).await, Err(RecallError::Postgres));
+    }
+}
