@@ -104,6 +104,7 @@ async fn follow(
                 mirror.partial_syncs.fetch_add(1, Ordering::Relaxed);
                 shared.set_link(true, "");
                 *up = true;
+                begin_window(shared, side).await;
             }
             Event::FullResync { replid, offset } => {
                 mirror.full_syncs.fetch_add(1, Ordering::Relaxed);
@@ -119,6 +120,7 @@ async fn follow(
                 result?;
                 shared.set_link(true, "");
                 *up = true;
+                begin_window(shared, side).await;
             }
             event => {
                 let mut chunk = Vec::new();
@@ -148,6 +150,15 @@ async fn follow(
                 }
             }
         }
+    }
+}
+
+/// A mark behind which the link and the subscription both see everything.
+async fn begin_window(shared: &Shared, side: &SidePool) {
+    if shared.evictions.active()
+        && let Err(error) = shared.evictions.mark(side).await
+    {
+        tracing::debug!(%error, "no mark for evictions");
     }
 }
 

@@ -92,14 +92,14 @@ pub async fn serve(
         }
         for missing in batch {
             let answer = match &result {
-                Ok(known) => Ok(missing
+                Ok(known) => missing
                     .keys
                     .iter()
                     .map(|key| {
                         let name = (missing.db, key.clone());
-                        known.get(&name).copied().unwrap_or(Recalled::Again)
+                        known.get(&name).cloned().unwrap_or(Ok(Recalled::Again))
                     })
-                    .collect()),
+                    .collect(),
                 Err(error) => Err(error.clone()),
             };
             // The client may be gone.
@@ -111,16 +111,17 @@ pub async fn serve(
 async fn bring_back(
     shared: &Shared,
     manager: &SideManager,
-    connection: &mut Option<MultiplexedConnection>,
+    link: &mut Option<MultiplexedConnection>,
     batch: &[Missing],
-) -> Result<HashMap<Name, Recalled>, RecallError> {
+) -> Result<HashMap<Name, Result<Recalled, RecallError>>, RecallError> {
     if !shared.status.postgres_up.load(Ordering::Relaxed) {
         return Err(RecallError::Postgres);
     }
-    let connection = match connection {
-        Some(connection) => connection,
-        None => connection.insert(manager.connect().await.map_err(from_redis)?),
+    let mut connection = match link {
+        Some(connection) => connection.clone(),
+        None => link.insert(manager.connect().await.map_err(from_redis)?).clone(),
     };
+    let connection = &mut connection;
     let mut names: Vec<Name> = batch
         .iter()
         .flat_map(|missing| missing.keys.iter().map(|key| (missing.db, key.clone())))
@@ -155,11 +156,17 @@ async fn bring_back(
             _ => None,
         })
         .collect();
-    restore(shared, connection, &found).await?;
+    let restored = restore(shared, connection, &found).await;
     for (name, state) in watched.iter().zip(&states) {
-        if *state == State::Absent {
-            known.insert(name.clone(), Recalled::Absent);
+        match (state, &restored) {
+            (State::Absent, _) => drop(known.insert(name.clone(), Ok(Recalled::Absent))),
+            (_, Err(error)) => drop(known.insert(name.clone(), Err(error.clone()))),
+            _ => {}
         }
+    }
+    if restored.is_err() {
+        // Whatever the connection is in the middle of ends with it.
+        *link = None;
     }
     Ok(known)
 }

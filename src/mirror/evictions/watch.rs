@@ -117,7 +117,7 @@ async fn notify_evictions(side: &SidePool) -> Result<(), SideError> {
     let pairs: Result<Vec<String>, RedisError> =
         get.arg("GET").arg(NAME).query_async(&mut *connection).await;
     let before = pairs?.into_iter().nth(1).unwrap_or_default();
-    let missing = |flag: char| !before.contains(flag) && !(flag == 'e' && before.contains('A'));
+    let missing = |flag: char| !(before.contains(flag) || flag == 'e' && before.contains('A'));
     let more: String = "Ee".chars().filter(|flag| missing(*flag)).collect();
     if more.is_empty() {
         return Ok(());

@@ -141,7 +141,7 @@ impl Evictions {
                         return (window.from == from).then_some(window.counts);
                     }
                     let waits = inner.session == session && inner.last.is_some_and(|at| at < to);
-                    if session % 2 == 0 || !waits {
+                    if session.is_multiple_of(2) || !waits {
                         return None;
                     }
                 }
