@@ -107,7 +107,7 @@ impl Server {
         };
         let admin = Admin::start(subject, shutdown.clone())?;
         let mirror = match mode.has_mirror() {
-            true => Some(start_mirror(&config, &gate, &status, &presence, missing)?),
+            true => Some(start_mirror(&config, &connector, &gate, &status, &presence, missing)?),
             false => None,
         };
         let shared = Arc::new(Shared::new(config, connector, gate, status, presence, shutdown));
@@ -163,6 +163,7 @@ impl Server {
 /// Starts the mirror on a thread of its own.
 fn start_mirror(
     config: &Config,
+    connector: &Connector,
     gate: &Arc<CommitGate>,
     status: &Arc<Status>,
     presence: &Arc<Presence>,
@@ -170,6 +171,7 @@ fn start_mirror(
 ) -> Result<(JoinHandle<()>, CancellationToken), ServerError> {
     let mirror = Mirror::new(
         Arc::new(config.clone()),
+        connector,
         Arc::clone(gate),
         Arc::clone(status),
         Arc::clone(presence),

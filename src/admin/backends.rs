@@ -85,7 +85,7 @@ impl Backends {
         let needed = config.strategy.mode != crate::config::Mode::RedisOnly;
         let postgres = needed.then(|| Monitor::new(&config.postgres)).transpose()?;
         Ok(Backends {
-            redis: SideManager::over(connector.clone()),
+            redis: SideManager::new(connector.clone()),
             postgres,
             connection: Mutex::new(None),
             last: Mutex::new(None),

@@ -106,7 +106,13 @@ fn key_spec(text: &'static str) -> KeySpec {
         }
         None => Find::Unknown,
     };
-    KeySpec { begin, find, writes: !has("RO"), replaces: has("OW") && !has("insert"), not_key: has("not_key") }
+    KeySpec {
+        begin,
+        find,
+        writes: !has("RO"),
+        replaces: has("OW") && !has("insert"),
+        not_key: has("not_key"),
+    }
 }
 
 fn number(text: &str) -> i64 {

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::store::{Store, StoreError};
 use crate::strategy::{CommitGate, Missing, Presence, Status};
-use crate::upstream::{ConnectError, SideManager, SidePool};
+use crate::upstream::{Connector, SideManager, SidePool};
 use shared::Shared;
 
 /// Why the mirror cannot begin. What goes wrong later is retried.
@@ -36,8 +36,6 @@ use shared::Shared;
 pub enum MirrorError {
     #[error(transparent)]
     Spool(#[from] spool::SpoolError),
-    #[error(transparent)]
-    Redis(#[from] ConnectError),
     #[error(transparent)]
     Postgres(#[from] StoreError),
 }
@@ -54,6 +52,7 @@ impl Mirror {
     /// served: it decides whether their first write waits.
     pub fn new(
         config: Arc<Config>,
+        connector: &Connector,
         gate: Arc<CommitGate>,
         status: Arc<Status>,
         presence: Arc<Presence>,
@@ -61,7 +60,7 @@ impl Mirror {
     ) -> Result<Mirror, MirrorError> {
         Store::check(&config.postgres)?;
         let spool = spool::Spool::open(&config.mirror.spool_dir, config.mirror.spool_max_bytes)?;
-        let side = SideManager::new(&config.redis)?;
+        let side = SideManager::new(connector.clone());
         if watch::waits_for_postgres(&config.strategy) {
             // From the first write on; a first sync, or a PostgreSQL that stays away, opens it.
             gate.close();

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::apply::{PASS_OVER, recall_message};
 use crate::engine::Db;
-use crate::strategy::{Missing, MirrorState, RecallError, Recalled};
+use crate::strategy::{MirrorState, Missing, RecallError, Recalled};
 use crate::upstream::{SideError, SideManager};
 
 /// Keys looked for at once.

@@ -95,7 +95,7 @@ impl Session {
                         careful.push(Request::new(command, frame, &arguments), needs);
                         self.scanner.recycle(arguments);
                         at += length;
-                        total += 1;
+                        tally.add(Group::of(command), 1);
                         name = command.map_or(name, |command| command.name);
                         continue;
                     }

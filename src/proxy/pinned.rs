@@ -95,6 +95,7 @@ impl Session {
     ) {
         let target = self.target();
         let outbox = Rc::clone(&self.outbox);
+        let worker = Rc::clone(&self.worker);
         let pin = match self.take_pin() {
             Ok(pin) => pin,
             Err(lost) => return self.refuse(&lost, 1),
@@ -123,7 +124,7 @@ impl Session {
             (None, Class::Unwatch) if takes => pin.watching = false,
             (None, Class::Monitor) => {
                 pin.monitor = true;
-                conn.monitor(&outbox);
+                conn.monitor(&outbox, worker.shared.connector.sides());
             }
             (None, Class::Subscribe | Class::Unsubscribe) => {
                 if let Some(command) = command.filter(|_| takes) {

@@ -74,11 +74,8 @@ impl Presence {
     /// without one, misses are errors.
     pub fn new() -> (Presence, mpsc::UnboundedReceiver<Missing>) {
         let (missing, receiver) = mpsc::unbounded_channel();
-        let presence = Presence {
-            gaps: AtomicU8::new(0),
-            missing,
-            counters: PresenceCounters::default(),
-        };
+        let presence =
+            Presence { gaps: AtomicU8::new(0), missing, counters: PresenceCounters::default() };
         (presence, receiver)
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::barrier::{Barriers, Hold};
 use super::pubsub::{Confirmation, Subscriptions};
+use super::sides::Sides;
 use super::stopwatch::Stopwatch;
 use super::{Key, Outbox, ServerFacts, Source, Watching};
 use crate::resp::{ReplyScanner, command, encode_error};
@@ -221,10 +222,10 @@ impl Conn {
     }
 
     /// Like [`Conn::watch`], for a client that sends `MONITOR`.
-    pub fn monitor(&self, owner: &Rc<Outbox>) {
+    pub fn monitor(&self, owner: &Rc<Outbox>, sides: &Sides) {
         self.watch(owner);
         if let Some(watching) = self.watching.borrow_mut().as_mut() {
-            watching.monitor = true;
+            watching.monitor = Some(sides.clone());
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
-use super::Stream;
+use super::{Sides, Stream};
 use crate::config::{self, ConfigError, RedisAddress, RedisUrl, Verify};
 use crate::tls::{self, TlsError, TlsFiles};
 
@@ -43,6 +43,7 @@ pub struct Connector {
     tls: Option<TlsConnector>,
     /// Who answers instead of Redis: the server within the process.
     local: Option<mpsc::UnboundedSender<DuplexStream>>,
+    sides: Sides,
 }
 
 impl Connector {
@@ -66,6 +67,7 @@ impl Connector {
             timeout: Duration::from_millis(redis.connect_timeout_ms),
             tls,
             local: None,
+            sides: Sides::default(),
         })
     }
 
@@ -75,6 +77,11 @@ impl Connector {
         local: mpsc::UnboundedSender<DuplexStream>,
     ) -> Result<Connector, ConnectError> {
         Ok(Connector { local: Some(local), ..Connector::new(redis)? })
+    }
+
+    /// The connections that ask the proxy's own questions, among those made by this connector and its clones.
+    pub fn sides(&self) -> &Sides {
+        &self.sides
     }
 
     /// Who is connected to, for people.

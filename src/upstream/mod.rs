@@ -17,6 +17,7 @@ mod pace;
 mod pool;
 mod pubsub;
 mod side;
+mod sides;
 mod stopwatch;
 mod stream;
 
@@ -29,5 +30,6 @@ pub use outbox::{ClientWriter, Outbox};
 pub use pace::Pace;
 pub use pool::{Context, Key, Pool};
 pub use pubsub::{Confirmation, Subscriptions, Watching};
-pub use side::{SideError, SideManager, SidePool};
+pub use side::{SideError, SideManager, SidePool, Subscriber};
+pub use sides::Sides;
 pub use stream::Stream;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::Outbox;
 use super::handshake::CONNECTION_NAME;
+use super::sides::Sides;
 use crate::resp::{Reply, decode_reply};
 
 /// How many channels, patterns and shard channels a connection is subscribed to.
@@ -80,7 +81,8 @@ pub(super) enum Verdict {
 /// Who listens on a connection, and to what.
 pub struct Watching {
     pub(super) owner: Rc<Outbox>,
-    pub(super) monitor: bool,
+    /// Given when it sent `MONITOR`: whose lines are of no concern to clients.
+    pub(super) monitor: Option<Sides>,
     pub(super) subscriptions: Subscriptions,
     hidden: Vec<u8>,
     /// Address of the connection whose greeting was last hidden.
@@ -91,13 +93,14 @@ impl Watching {
     pub(super) fn new(owner: Rc<Outbox>, hidden: &str) -> Watching {
         let subscriptions = Subscriptions::default();
         let hidden = hidden.as_bytes().to_vec();
-        Watching { owner, monitor: false, subscriptions, hidden, greeting: Vec::new() }
+        Watching { owner, monitor: None, subscriptions, hidden, greeting: Vec::new() }
     }
 
     pub(super) fn judge(&mut self, frame: &[u8], asked: Option<&mut Confirmation>) -> Verdict {
         match frame[0] {
-            b'+' if self.monitor && frame.get(1).is_some_and(u8::is_ascii_digit) => {
-                if self.hides_line(frame) || self.hides_greeting(frame) {
+            b'+' if self.monitor.is_some() && frame.get(1).is_some_and(u8::is_ascii_digit) => {
+                let own = self.monitor.as_ref().is_some_and(|sides| sides.sent(frame));
+                if own || self.hides_line(frame) || self.hides_greeting(frame) {
                     Verdict::Hidden
                 } else {
                     Verdict::Message
@@ -173,7 +176,7 @@ impl Watching {
 
     /// The connection is gone: a client that listens on it cannot go on as if nothing had happened.
     pub(super) fn lost(&self, wanted: bool) {
-        if !wanted && (self.monitor || self.subscriptions.any()) {
+        if !wanted && (self.monitor.is_some() || self.subscriptions.any()) {
             self.owner.kill();
         }
     }

@@ -7,6 +7,7 @@ use bb8_redis::redis::aio::{MultiplexedConnection, PubSub};
 use bb8_redis::redis::{self, AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
 
 use super::connect::{ConnectError, Connector};
+use super::sides::Side;
 use crate::config;
 
 /// How long one answer may take.
@@ -22,6 +23,12 @@ pub enum SideError {
     Busy,
 }
 
+/// A connection for subscriptions.
+pub struct Subscriber {
+    pub connection: PubSub,
+    _side: Side,
+}
+
 /// Makes connections the way the rest of the proxy does, TLS included.
 #[derive(Clone)]
 pub struct SideManager {
@@ -30,12 +37,8 @@ pub struct SideManager {
 }
 
 impl SideManager {
-    pub fn new(redis: &config::Redis) -> Result<SideManager, ConnectError> {
-        Ok(SideManager::over(Connector::new(redis)?))
-    }
-
     /// To whatever server the connector leads to.
-    pub fn over(connector: Connector) -> SideManager {
+    pub fn new(connector: Connector) -> SideManager {
         let url = connector.url();
         let mut info = RedisConnectionInfo::default();
         if !url.user.is_empty() {
@@ -48,9 +51,10 @@ impl SideManager {
     }
 
     /// A connection for subscriptions.
-    pub async fn subscriber(&self) -> Result<PubSub, SideError> {
+    pub async fn subscriber(&self) -> Result<Subscriber, SideError> {
         let stream = self.connector.connect().await?;
-        Ok(PubSub::new(&self.info, stream).await?)
+        let side = self.connector.sides().enter(&stream);
+        Ok(Subscriber { connection: PubSub::new(&self.info, stream).await?, _side: side })
     }
 }
 
@@ -60,10 +64,14 @@ impl bb8::ManageConnection for SideManager {
 
     async fn connect(&self) -> Result<MultiplexedConnection, SideError> {
         let stream = self.connector.connect().await?;
+        let side = self.connector.sides().enter(&stream);
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE_TIMEOUT));
         let (connection, driver) =
             MultiplexedConnection::new_with_config(&self.info, stream, config).await?;
-        tokio::spawn(driver);
+        tokio::spawn(async move {
+            driver.await;
+            drop(side);
+        });
         Ok(connection)
     }
 

@@ -28,6 +28,17 @@ macro_rules! each {
     };
 }
 
+impl Stream {
+    /// This end's address, where the connection has one of its own.
+    pub(super) fn local_address(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+            Stream::Unix(_) | Stream::Memory(_) => None,
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,

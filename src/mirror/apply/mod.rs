@@ -25,8 +25,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use error::ApplyError;
-pub use plan::{PASS_OVER, recall_message};
 use plan::{Batch, Session};
+pub use plan::{PASS_OVER, recall_message};
 use reread::Rereads;
 use withheld::{Released, Withheld};
 

@@ -55,11 +55,7 @@ impl Applier {
     }
 
     /// A delete that may have been an eviction: what is over goes, the rest stays.
-    pub(super) async fn run_doubtful(
-        &mut self,
-        db: Db,
-        args: &[Bytes],
-    ) -> Result<(), ApplyError> {
+    pub(super) async fn run_doubtful(&mut self, db: Db, args: &[Bytes]) -> Result<(), ApplyError> {
         let Some(key) = args.get(1) else { return Ok(()) };
         let need = Need { db, key: key.clone(), part: Part::Meta };
         if let Some(need) = self.keyspace.lacks(&need) {

@@ -11,12 +11,13 @@ pub async fn listen(
     side: &SidePool,
 ) -> Result<(), SideError> {
     let mut subscriber = manager.subscriber().await?;
-    subscriber.psubscribe("__keyevent@*__:evicted").await?;
-    subscriber.subscribe(shared.evictions.channel()).await?;
+    let connection = &mut subscriber.connection;
+    connection.psubscribe("__keyevent@*__:evicted").await?;
+    connection.subscribe(shared.evictions.channel()).await?;
     shared.evictions.begin();
     // The first mark: from here on every window is known.
     shared.evictions.mark(side).await?;
-    let mut messages = subscriber.into_on_message();
+    let mut messages = connection.on_message();
     while let Some(message) = messages.next().await {
         let payload = message.get_payload_bytes();
         if !message.from_pattern() {
