@@ -48,8 +48,11 @@ impl LogLevel {
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let wrong = || LogError::Filter(filter.to_owned());
-    // A word alone would pass for the name of a module.
-    let is_level = |word: &str| word.trim().parse::<tracing::level_filters::LevelFilter>().is_ok();
+    // A word alone would pass for the name of a module, and nothing for `error`.
+    let is_level = |word: &str| {
+        let word = word.trim();
+        !word.is_empty() && word.parse::<tracing::level_filters::LevelFilter>().is_ok()
+    };
     if !filter.split(',').all(|part| part.contains('=') || is_level(part)) {
         return Err(wrong());
     }
