@@ -32,10 +32,6 @@ pub enum ServerError {
     Local(#[from] StartError),
     #[error(transparent)]
     Admin(#[from] AdminError),
-    #[error(
-        "strategy.mode = {0:?} is not served yet; choose dual_write, cache_first, redis_only or postgres_only"
-    )]
-    Strategy(&'static str),
     #[error("cannot start a worker: {0}")]
     Worker(#[source] std::io::Error),
 }
@@ -72,9 +68,6 @@ impl Server {
         shutdown: CancellationToken,
     ) -> Result<Server, ServerError> {
         let mode = config.strategy.mode;
-        if mode == Mode::DatabaseFirst {
-            return Err(ServerError::Strategy(mode.as_str()));
-        }
         open_files::raise_for(config.listen.max_clients);
         let gate = CommitGate::new(&instance());
         let status = Arc::new(Status::new(config.strategy.mode, config.strategy.ack));
@@ -88,12 +81,12 @@ impl Server {
         let listeners = Listeners::bind(&config.listen, count)?;
         let address = listeners[0].tcp.local_addr().map_err(ServerError::Worker)?;
         let (connector, local) = match mode {
-            Mode::PostgresOnly => {
+            Mode::PostgresOnly | Mode::DatabaseFirst => {
                 let (connect, incoming) = mpsc::unbounded_channel();
                 let connector = Connector::to_local(&config.redis, connect)?;
+                let redis = Connector::new(&config.redis)?;
                 let of = (Arc::new(config.clone()), Arc::clone(&gate), Arc::clone(&status));
-                let local = LocalServer::start(of.0, of.1, of.2, connector.url(), incoming)?;
-                (connector, Some(local))
+                (connector, Some(LocalServer::start(of.0, of.1, of.2, redis, incoming)?))
             }
             _ => (Connector::new(&config.redis)?, None),
         };

@@ -12,7 +12,6 @@ use super::health::{Databases, Verdict, judge};
 use super::metrics;
 use super::state::App;
 use crate::commands::Group;
-use crate::config::Mode;
 use crate::strategy::{Buckets, Fault};
 
 /// How long `reconnect` waits for a backend that is away.
@@ -32,7 +31,7 @@ pub async fn ready(State(app): State<App>) -> Answer<Value> {
     }
     let mirror = &app.status().mirror;
     let message = match app.status().serves() {
-        false if app.status().strategy == Mode::PostgresOnly => {
+        false if app.status().strategy.is_led_by_postgres() => {
             "PostgreSQL has not been reached yet".to_owned()
         }
         false => format!("Redis has not been reached yet {}", mirror.reason()),

@@ -1,9 +1,11 @@
+use std::sync::atomic::Ordering;
+
 use serde::Serialize;
 
 use super::backends::Look;
 use super::state::App;
 use crate::config::Mode;
-use crate::strategy::MirrorState;
+use crate::strategy::{Following, MirrorState};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -23,8 +25,12 @@ pub struct Databases {
 
 impl Databases {
     pub fn of(app: &App, look: &Look) -> Databases {
-        let alone = app.status().strategy == Mode::PostgresOnly;
-        Databases { redis: !alone && look.redis_up(), postgres: look.postgres_up() }
+        let redis = match app.status().strategy {
+            Mode::PostgresOnly => false,
+            Mode::DatabaseFirst => app.status().redis_up.load(Ordering::Relaxed),
+            _ => look.redis_up(),
+        };
+        Databases { redis, postgres: look.postgres_up() }
     }
 }
 
@@ -68,6 +74,9 @@ pub fn judge(app: &App, look: &Look) -> Health {
         let separator = if why.is_empty() { "" } else { ": " };
         reasons.push(format!("the mirror is {}{separator}{why}", state.as_str()));
     }
+    if status.strategy == Mode::DatabaseFirst && status.follower.state() != Following::Whole {
+        reasons.push(format!("Redis is {}", status.follower.state().as_str()));
+    }
     let verdict = match (look.redis_up(), reasons.is_empty()) {
         (false, _) => Verdict::Unhealthy,
         (true, false) => Verdict::Degraded,
@@ -82,7 +91,7 @@ pub fn judge(app: &App, look: &Look) -> Health {
         stats: Stats {
             operations: status.meters.all_commands(),
             errors: status.meters.all_faults(),
-            clients: status.clients.load(std::sync::atomic::Ordering::Relaxed),
+            clients: status.clients.load(Ordering::Relaxed),
             uptime_seconds: status.started.elapsed().as_secs(),
         },
         initialized: app.is_ready(),

@@ -110,6 +110,11 @@ impl Mode {
     pub fn has_mirror(self) -> bool {
         matches!(self, Mode::DualWrite | Mode::CacheFirst)
     }
+
+    /// True when the engine answers from PostgreSQL.
+    pub fn is_led_by_postgres(self) -> bool {
+        matches!(self, Mode::DatabaseFirst | Mode::PostgresOnly)
+    }
 }
 
 /// For `dual_write`: when a write is acknowledged.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::Db;
 use super::value::{Consumer, EntryFields, Kind, Pending, StreamId};
@@ -43,6 +43,9 @@ pub struct Changes {
     /// Applied before `keys`.
     pub dropped: HashMap<KeyId, Kind>,
     pub keys: HashMap<KeyId, KeyChange>,
+    /// Names that have come to stand for another value, or for none; only when
+    /// [`super::Keyspace::note_names`] has asked for them.
+    pub rebound: HashSet<(Db, Bytes)>,
 }
 
 impl Changes {
@@ -67,7 +70,12 @@ pub struct KeyChange {
     /// Its database or name is another than PostgreSQL has.
     pub renamed: bool,
     pub rows: Rows,
+    /// Of a list: its ends before and after.
+    pub ends: Option<[ListEnds; 2]>,
 }
+
+/// Position of the first and the last element of a list.
+pub type ListEnds = (i64, i64);
 
 /// Changed rows by type; in maps, `None` means the row is gone.
 #[derive(Clone, Debug)]

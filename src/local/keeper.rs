@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 use tokio::sync::oneshot;
 
+use super::follower::Plan;
 use super::period::Period;
 use crate::engine::{Db, Need, Part};
 use crate::store::{Commit, Store, StoreError};
@@ -30,9 +31,13 @@ impl Period {
         loop {
             tokio::select! {
                 () = self.work.notified() => {}
+                () = self.room_in_redis() => {}
                 _ = ticks.tick() => self.expire(store).await?,
             }
-            while self.load_wanted(store).await? || self.commit(store).await? {}
+            while self.load_wanted(store).await?
+                || self.commit(store).await?
+                || self.bring_to_redis(store).await?
+            {}
             if self.finishing.get() {
                 return Ok(());
             }
@@ -97,10 +102,32 @@ impl Period {
             self.gate.commit(&barriers);
             return Ok(false);
         }
-        store.persist(&Commit { delta, ..Commit::default() }).await?;
+        let plan = self.follower.as_ref().map(|follower| (follower, Plan::new(&delta)));
+        let persisted = store.persist(&Commit { delta, ..Commit::default() }).await;
+        match (&persisted, plan) {
+            (Ok(()), Some((follower, plan))) => follower.committed(plan),
+            (Err(_), Some((follower, plan))) => follower.doubt(plan),
+            (_, None) => {}
+        }
+        persisted?;
         self.gate.commit(&barriers);
         self.keyspace.borrow_mut().sweep(self.config.mirror.cache_bytes, seq);
         Ok(true)
+    }
+
+    /// A part of what Redis lacks; false when there is nothing to send.
+    async fn bring_to_redis(&self, store: &Store) -> Result<bool, StoreError> {
+        match &self.follower {
+            Some(follower) if !self.finishing.get() => follower.catch_up(store).await,
+            _ => Ok(false),
+        }
+    }
+
+    async fn room_in_redis(&self) {
+        match &self.follower {
+            Some(follower) => follower.progress().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Removes keys past their time that nobody has looked at.

@@ -1,5 +1,5 @@
 //! The local server: answers as Redis would, from PostgreSQL through the engine, for
-//! `postgres_only`.
+//! `postgres_only` and `database_first`.
 //!
 //! It is a Redis within the process. The proxy's lanes and pinned connections reach it as they
 //! reach Redis, over streams in memory, so there is one data plane: what a client may do with its connection,
@@ -11,23 +11,32 @@
 //! barriers that come by in `PUBLISH` are committed with the changes before them; only then are
 //! the replies to writes released.
 //!
+//! One proxy serves at a time, the one that has the lease ([`tenure`]); others stand by.
+//!
+//! In `database_first` a Redis follows what is committed ([`follower`]), and answers reads when
+//! PostgreSQL is gone ([`away`]).
+//!
 //! When PostgreSQL fails, the *period* ends: all connections are closed, so that every command in
 //! flight gets an error that says that its fate is unknown, memory is forgotten, and connections are refused
 //! until PostgreSQL is back.
 
 mod admin;
+mod away;
 mod blocked;
 mod channels;
 mod config;
+mod follower;
 mod info;
 mod keeper;
 mod link;
+mod office;
 mod peer;
 mod period;
 mod run;
 mod server;
 mod session;
 mod statistics;
+mod tenure;
 mod transaction;
 
 pub use server::{LocalServer, StartError};

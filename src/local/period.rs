@@ -11,14 +11,17 @@ use tokio_util::sync::CancellationToken;
 use super::blocked::Blocked;
 use super::channels::{Channels, Scripted};
 use super::config::Settings;
+use super::follower::{Follower, LeadError};
 use super::peer::Peer;
 use super::statistics::Statistics;
+use super::tenure::Tenure;
 use crate::config::Config;
 use crate::engine::script::Scripts;
 use crate::engine::{Expiry, Keyspace, Need};
 use crate::resp::RequestLimits;
-use crate::store::{Store, StoreError};
+use crate::store::{Lease, Store};
 use crate::strategy::{Barrier, CommitGate};
+use crate::upstream::Connector;
 
 /// The user and password of `redis.url`.
 #[derive(Clone, Debug)]
@@ -27,12 +30,22 @@ pub(super) struct Credentials {
     pub password: String,
 }
 
+/// What a period begins with.
+pub(super) struct Outset {
+    pub config: Arc<Config>,
+    pub credentials: Credentials,
+    pub gate: Arc<CommitGate>,
+    /// For `database_first`, with the Redis that follows.
+    pub follower: Option<(Rc<Follower>, Connector)>,
+}
+
 /// Everything between PostgreSQL's coming and its going: the keys in memory and who is connected.
 pub(super) struct Period {
     pub config: Arc<Config>,
     pub limits: RequestLimits,
     pub gate: Arc<CommitGate>,
     pub started: Instant,
+    pub tenure: Tenure,
     pub keyspace: RefCell<Keyspace>,
     pub scripts: RefCell<Scripts>,
     /// Shared with scripts, which publish while they hold the keyspace.
@@ -57,6 +70,8 @@ pub(super) struct Period {
     pub monitors: Cell<usize>,
     /// Who the proxy's own connections are.
     pub credentials: Credentials,
+    /// Brings what is committed to Redis, in `database_first`.
+    pub follower: Option<Rc<Follower>>,
     pub last_peer: Cell<u64>,
     /// Set when everybody has to leave.
     pub over: CancellationToken,
@@ -66,16 +81,29 @@ pub(super) struct Period {
 
 impl Period {
     /// Connects to PostgreSQL, as the only writer from here on.
-    pub async fn open(
-        config: &Arc<Config>,
-        credentials: Credentials,
-        gate: &Arc<CommitGate>,
-    ) -> Result<(Rc<Period>, Store), StoreError> {
+    pub async fn open(outset: &Outset) -> Result<(Rc<Period>, Store, Lease), LeadError> {
+        let Outset { config, credentials, gate, follower } = outset;
         let store = Store::connect(&config.postgres).await?;
         store.migrate().await?;
-        store.position().await?;
+        let (tenure, lease) = Tenure::begin(&config.postgres, &config.listen).await?;
+        match follower {
+            Some((follower, redis)) => {
+                // It may take long.
+                tokio::select! {
+                    led = follower.lead(&store, config, redis) => led?,
+                    lost = tenure.keep(&lease) => return Err(lost.into()),
+                }
+            }
+            None => {
+                store.position().await?;
+                store.lead(None).await?;
+            }
+        }
         let next_id = store.max_key_id().await? + 1;
-        let keyspace = Keyspace::new(next_id, next_id == 1, Expiry::ByClock, rand::random());
+        let mut keyspace = Keyspace::new(next_id, next_id == 1, Expiry::ByClock, rand::random());
+        if follower.is_some() {
+            keyspace.note_names();
+        }
         let channels = Arc::new(Mutex::new(Channels::default()));
         let mut scripts = Scripts::new(Box::new(Scripted::new(Arc::clone(&channels))));
         for (name, source) in store.functions().await? {
@@ -89,6 +117,7 @@ impl Period {
             config: Arc::clone(config),
             gate: Arc::clone(gate),
             started: Instant::now(),
+            tenure,
             keyspace: RefCell::new(keyspace),
             scripts: RefCell::new(scripts),
             channels,
@@ -103,12 +132,13 @@ impl Period {
             resumed: Notify::new(),
             statistics: RefCell::default(),
             monitors: Cell::new(0),
-            credentials,
+            credentials: credentials.clone(),
+            follower: follower.as_ref().map(|(follower, _)| Rc::clone(follower)),
             last_peer: Cell::new(0),
             over: CancellationToken::new(),
             finishing: Cell::new(false),
         };
-        Ok((Rc::new(period), store))
+        Ok((Rc::new(period), store, lease))
     }
 
     /// Closes all connections.

@@ -70,6 +70,7 @@ impl Session {
 
     /// Answers one command.
     pub async fn handle(&mut self, args: Vec<Bytes>, link: &mut Link) -> Result<Flow, Gone> {
+        self.period.while_in_office().await;
         self.period.commands.set(self.period.commands.get() + 1);
         let command = commands::lookup(&args[0]);
         let class = command.map_or(Class::Unknown, |command| command.class);

@@ -29,6 +29,8 @@ pub enum StoreError {
          connect again to take it back"
     )]
     Fenced,
+    #[error("{holder} serves from this schema; this proxy takes over when that one ends")]
+    Held { holder: String },
     #[error("{what} of {bytes} bytes is more than a PostgreSQL column holds (1 GB)")]
     TooLarge { what: &'static str, bytes: usize },
     #[error("in PostgreSQL, {0}")]

@@ -7,6 +7,7 @@
 mod bulk;
 mod connect;
 mod error;
+mod lease;
 mod load;
 mod migrate;
 mod monitor;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 pub use bulk::{BulkLoader, BulkOutcome, Merge};
 pub use connect::Connector;
 pub use error::StoreError;
+pub use lease::Lease;
 pub use monitor::{Monitor, ServerState};
 pub use types::{Commit, Position};
 
@@ -138,6 +140,34 @@ impl Store {
         let rows = self.session.run(self.session.client().query(query, &[&db_column(db)])).await?;
         let name = |row: &tokio_postgres::Row| Ok(Bytes::copy_from_slice(row.try_get(0)?));
         rows.iter().map(name).collect()
+    }
+
+    /// The next keys in the order of their ids.
+    pub async fn keys_after(
+        &self,
+        id: KeyId,
+        limit: usize,
+    ) -> Result<Vec<(KeyId, Db, Bytes)>, StoreError> {
+        let query = "SELECT id, db, key FROM keys WHERE id > $1 ORDER BY id LIMIT $2";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.session.run(self.session.client().query(query, &[&id, &limit])).await?;
+        let one = |row: &tokio_postgres::Row| {
+            let (id, db, key): (KeyId, i32, &[u8]) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok((id, db.unsigned_abs(), Bytes::copy_from_slice(key)))
+        };
+        rows.iter().map(one).collect()
+    }
+
+    /// PostgreSQL leads from here on; see [`Position::led_by_postgres`].
+    pub async fn lead(&self, run_id: Option<&str>) -> Result<(), StoreError> {
+        let position = Some(Position::led_by_postgres(run_id));
+        self.persist(&Commit { position, ..Commit::default() }).await
+    }
+
+    /// The writer's number; each writer has the next one.
+    pub fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// At most `limit` keys whose time was over at `now_ms` (Unix time in ms), the longest past first.

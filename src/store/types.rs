@@ -13,6 +13,28 @@ pub struct Position {
     pub db: Db,
 }
 
+/// Stands for the replication id where no stream was applied: PostgreSQL led.
+const POSTGRES: &str = "postgres";
+
+impl Position {
+    /// PostgreSQL leads, and the Redis with this `run_id` has everything that it has.
+    pub fn led_by_postgres(run_id: Option<&str>) -> Position {
+        let replid = match run_id {
+            Some(run_id) => format!("{POSTGRES}:{run_id}"),
+            None => POSTGRES.to_owned(),
+        };
+        Position { replid, ..Position::default() }
+    }
+
+    /// Outer `None`: Redis led. Otherwise the `run_id` of the Redis that has everything, if one has.
+    pub fn follower(&self) -> Option<Option<&str>> {
+        match self.replid.strip_prefix(POSTGRES)? {
+            "" => Some(None),
+            rest => Some(rest.strip_prefix(':')),
+        }
+    }
+}
+
 /// What one transaction brings.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {

@@ -2,12 +2,14 @@
 //! backends that everybody sees.
 
 mod families;
+mod following;
 mod gate;
 mod meters;
 mod presence;
 mod status;
 
 pub use families::Families;
+pub use following::{FollowerStatus, Following};
 pub use gate::{Barrier, BarrierSource, CommitGate, Ticket, Watcher};
 pub use meters::{Buckets, Fault, Histogram, Meter, Meters, SIZES, Tally};
 pub use presence::{Gap, Missing, Presence, RecallError, Recalled};

@@ -4,6 +4,7 @@ use std::time::Instant;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
+use super::following::{FollowerStatus, Following};
 use super::meters::{Histogram, Meters, SIZES};
 use crate::config::{Ack, Mode};
 
@@ -131,6 +132,7 @@ pub struct Status {
     pub redis_up: AtomicBool,
     pub postgres_up: AtomicBool,
     pub mirror: MirrorStatus,
+    pub follower: FollowerStatus,
     /// Connected clients and accepted since start, kept by the listener.
     pub clients: AtomicU64,
     pub clients_total: AtomicU64,
@@ -151,6 +153,7 @@ impl Status {
             redis_up: AtomicBool::new(false),
             postgres_up: AtomicBool::new(false),
             mirror: MirrorStatus::default(),
+            follower: FollowerStatus::default(),
             clients: AtomicU64::new(0),
             clients_total: AtomicU64::new(0),
             commands_total: AtomicU64::new(0),
@@ -160,13 +163,16 @@ impl Status {
         }
     }
 
-    /// True when the server that answers clients was there the last time it was asked.
+    /// True when clients were answered the last time anybody looked.
     pub fn serves(&self) -> bool {
-        let up = match self.strategy {
-            Mode::PostgresOnly => &self.postgres_up,
-            _ => &self.redis_up,
-        };
-        up.load(Ordering::Relaxed)
+        match self.strategy {
+            Mode::PostgresOnly => self.postgres_up.load(Ordering::Relaxed),
+            Mode::DatabaseFirst => {
+                self.postgres_up.load(Ordering::Relaxed)
+                    || self.follower.state() == Following::Whole
+            }
+            _ => self.redis_up.load(Ordering::Relaxed),
+        }
     }
 
     /// Notes whether PostgreSQL is there; true when that is news.
@@ -179,8 +185,12 @@ impl Status {
         let mirror_on = self.strategy.has_mirror();
         let redis = self.redis_up.load(Ordering::Relaxed);
         let postgres = self.postgres_up.load(Ordering::Relaxed);
-        if self.strategy == Mode::PostgresOnly {
-            return if postgres { self.strategy.as_str() } else { "unavailable" };
+        if self.strategy.is_led_by_postgres() {
+            return match (postgres, self.serves()) {
+                (true, _) => self.strategy.as_str(),
+                (false, true) => "reads_only",
+                (false, false) => "unavailable",
+            };
         }
         match (mirror_on, redis, postgres) {
             (_, false, _) => "unavailable",

@@ -237,7 +237,9 @@ impl Pool {
         if matches!(error, OpenError::Database { .. }) {
             return;
         }
-        self.context.status.redis_up.store(false, Ordering::Relaxed);
+        if self.context.connector.is_redis() {
+            self.context.status.redis_up.store(false, Ordering::Relaxed);
+        }
         *self.down.borrow_mut() = Some(error.to_string());
         if self.probing.replace(true) {
             return;

@@ -62,8 +62,12 @@ pub const METRICS: &[Metric] = &[
         },
     ),
     metric("tandem_backend_up", Gauge, &["backend"], "1 when the backend answers.", |s, out| {
-        if s.status().strategy != Mode::PostgresOnly {
-            out.labelled(&["redis"], flag(s.look.redis_up()));
+        match s.status().strategy {
+            Mode::PostgresOnly => {}
+            Mode::DatabaseFirst => {
+                out.labelled(&["redis"], flag(s.status().redis_up.load(Relaxed)));
+            }
+            _ => out.labelled(&["redis"], flag(s.look.redis_up())),
         }
         if s.look.postgres.is_some() {
             out.labelled(&["postgres"], flag(s.look.postgres_up()));

@@ -26,7 +26,7 @@ pub use savepoint::Savepoint;
 pub use stream::{StreamChange, StreamRange};
 
 use super::Db;
-use super::delta::{Changes, Delta, KeyChange, KeyId, Rows, Step};
+use super::delta::{Changes, Delta, KeyChange, KeyId, ListEnds, Rows, Step};
 use super::stop::{Answer, Need, Part, Stop};
 use super::value::{Kind, List, Members, Stream, Value, ZSet};
 
@@ -97,6 +97,8 @@ pub struct Keyspace {
     /// Bytes added since the last sweep, roughly.
     grown: usize,
     undo: savepoint::UndoLog,
+    /// Names that come to stand for something else are listed in the delta.
+    notes_names: bool,
     /// Mutations so far, to check that `NotLoaded` comes before the first of a command.
     mutations: u64,
     pub expiry: Expiry,
@@ -123,10 +125,22 @@ impl Keyspace {
             grown: 0,
             mutations: 0,
             undo: savepoint::UndoLog::default(),
+            notes_names: false,
             expiry,
             now_ms: 0,
             rng: SmallRng::seed_from_u64(seed),
             databases_configured: 16,
+        }
+    }
+
+    /// From here on, deltas tell which names stand for another value or for none.
+    pub fn note_names(&mut self) {
+        self.notes_names = true;
+    }
+
+    fn rebind(&mut self, db: Db, key: &Bytes) {
+        if self.notes_names {
+            self.changes.rebound.insert((db, key.clone()));
         }
     }
 
@@ -306,6 +320,7 @@ impl Keyspace {
         self.drop_key(to.0, to.1);
         let Some(entry) = self.take_entry(from.0, from.1) else { return Ok(false) };
         let id = entry.id;
+        self.rebind(to.0, to.1);
         if !entry.value.is_complete() {
             self.keep_places();
             let stored = self.stored(from.0, from.1);
@@ -427,6 +442,7 @@ impl Keyspace {
 
     fn insert(&mut self, db: Db, key: &Bytes, value: Value, expires_at_ms: Option<i64>) {
         self.keep(db, key);
+        self.rebind(db, key);
         let id = self.next_id;
         self.next_id += 1;
         self.keep_change(id);
@@ -469,11 +485,15 @@ impl Keyspace {
                 created: entry.born == seq,
                 renamed: false,
                 rows: Rows::none(entry.value.kind()),
+                ends: ends(&entry.value).map(|ends| [ends; 2]),
             }
         });
         let result = f(&mut entry.value, &mut change.rows);
         if let (Value::Stream(stream), Rows::Stream(rows)) = (&entry.value, &mut change.rows) {
             rows.set_counters(stream);
+        }
+        if let (Some([_, after]), Some(ends)) = (&mut change.ends, ends(&entry.value)) {
+            *after = ends;
         }
         change.len = entry.value.len();
         change.expires_at_ms = entry.expires_at_ms;
@@ -499,6 +519,7 @@ impl Keyspace {
         if space.whole {
             space.slots.remove(key);
         }
+        self.rebind(db, key);
         match slot {
             Slot::Present(entry) => Some(entry),
             Slot::Absent { .. } => None,
@@ -517,6 +538,13 @@ impl Keyspace {
         if entry.born != self.seq {
             self.changes.dropped.insert(entry.id, entry.value.kind());
         }
+    }
+}
+
+fn ends(value: &Value) -> Option<ListEnds> {
+    match value {
+        Value::List(list) => Some((list.head, list.tail)),
+        _ => None,
     }
 }
 

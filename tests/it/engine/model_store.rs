@@ -284,8 +284,18 @@ impl ModelStore {
             assert_eq!(row.data.kind(), kind);
         }
         for (id, change) in changes.keys {
-            let KeyChange { db, key, kind, expires_at_ms, len, version, created, renamed, rows } =
-                change;
+            let KeyChange {
+                db,
+                key,
+                kind,
+                expires_at_ms,
+                len,
+                version,
+                created,
+                renamed,
+                rows,
+                ..
+            } = change;
             let old = self.keys.remove(&id);
             assert_eq!(old.is_none(), created, "created is wrong of {key:?}");
             if let Some(old) = &old {

@@ -1,0 +1,158 @@
+//! The connection over which Redis is told.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bb8::ManageConnection;
+use bb8_redis::redis::aio::MultiplexedConnection;
+use bb8_redis::redis::{self, Value};
+
+use super::{Follower, Run, weight};
+use crate::upstream::{Backoff, SideError, SideManager};
+
+/// Sent at once.
+const BATCH: usize = 1000;
+const BATCH_BYTES: usize = 1 << 20;
+/// How often a Redis to which nothing is to be said is looked at.
+const IDLE: Duration = Duration::from_secs(1);
+
+impl Follower {
+    /// Tells Redis what it lacks, until it is dropped.
+    pub async fn run(self: Rc<Self>, manager: SideManager) {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut said = false;
+        loop {
+            let ended = match self.connect(&manager).await {
+                Ok(mut connection) => {
+                    backoff.reset();
+                    if std::mem::take(&mut said) {
+                        tracing::info!("Redis is back");
+                    }
+                    self.follow(&mut connection).await
+                }
+                Err(error) => error,
+            };
+            self.connected.set(false);
+            self.status.redis_up.store(false, Ordering::Relaxed);
+            self.progress.notify_waiters();
+            self.report();
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!(error = %ended, "Redis is away: it will be brought up to PostgreSQL");
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
+    async fn connect(&self, manager: &SideManager) -> Result<MultiplexedConnection, SideError> {
+        let mut connection = manager.connect().await?;
+        let run_id = look(&mut connection, "server", "run_id").await?;
+        let known = self.run_id.replace(run_id.clone());
+        if !known.is_empty() && known != run_id {
+            tracing::warn!("Redis was restarted: it is filled anew from PostgreSQL");
+            self.start_over();
+        }
+        self.evicted.set(has_evicted(&mut connection).await?);
+        self.connected.set(true);
+        self.status.redis_up.store(true, Ordering::Relaxed);
+        self.progress.notify_waiters();
+        self.report();
+        Ok(connection)
+    }
+
+    async fn follow(&self, connection: &mut MultiplexedConnection) -> SideError {
+        loop {
+            let batch = self.take();
+            if batch.is_empty() {
+                self.report();
+                if tokio::time::timeout(IDLE, self.work.notified()).await.is_err() {
+                    match has_evicted(connection).await {
+                        Ok(evicted) => self.evicted.set(evicted),
+                        Err(error) => return error,
+                    }
+                }
+                continue;
+            }
+            self.in_flight.set(batch.len());
+            let sent = send(connection, &batch).await;
+            self.in_flight.set(0);
+            match sent {
+                Ok(refused) if refused.is_empty() => {}
+                Ok(refused) => {
+                    self.refused();
+                    self.owe_for(refused.into_iter().map(|at| batch[at].clone()));
+                }
+                Err(error) => {
+                    self.owe_for(batch);
+                    return error;
+                }
+            }
+            self.progress.notify_waiters();
+        }
+    }
+
+    fn take(&self) -> Vec<Run> {
+        let mut queue = self.queue.borrow_mut();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(run) = queue.front() {
+            bytes += weight(run);
+            if !batch.is_empty() && (batch.len() >= BATCH || bytes > BATCH_BYTES) {
+                break;
+            }
+            batch.extend(queue.pop_front());
+        }
+        let taken: usize = batch.iter().map(weight).sum();
+        self.queued_bytes.set(self.queued_bytes.get().saturating_sub(taken));
+        batch
+    }
+}
+
+/// Sends the commands; the places of those that Redis has refused.
+async fn send(
+    connection: &mut MultiplexedConnection,
+    batch: &[Run],
+) -> Result<Vec<usize>, SideError> {
+    let mut pipe = redis::pipe();
+    pipe.ignore_errors();
+    let mut selected = None;
+    let mut places = Vec::with_capacity(batch.len());
+    for (at, run) in batch.iter().enumerate() {
+        if selected != Some(run.db) {
+            pipe.cmd("SELECT").arg(run.db);
+            places.push(None);
+            selected = Some(run.db);
+        }
+        pipe.add_command(run.command.clone());
+        places.push(Some(at));
+    }
+    let answers: Vec<Value> = pipe.query_async(connection).await?;
+    let mut refused = Vec::new();
+    for (answer, place) in answers.iter().zip(places) {
+        let Value::ServerError(error) = answer else { continue };
+        if let Some(at) = place
+            && !batch[at].may_fail
+        {
+            if refused.is_empty() {
+                tracing::warn!(%error, "Redis did not take a change: the whole value is sent again");
+            }
+            refused.push(at);
+        }
+    }
+    Ok(refused)
+}
+
+/// A field of a section of `INFO`.
+async fn look(
+    connection: &mut MultiplexedConnection,
+    section: &str,
+    field: &str,
+) -> Result<String, SideError> {
+    let text: String = redis::cmd("INFO").arg(section).query_async(connection).await?;
+    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    Ok(value.unwrap_or_default().trim().to_owned())
+}
+
+async fn has_evicted(connection: &mut MultiplexedConnection) -> Result<bool, SideError> {
+    let evicted = look(connection, "stats", "evicted_keys").await?;
+    Ok(!matches!(evicted.as_str(), "" | "0"))
+}

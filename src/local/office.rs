@@ -1,0 +1,205 @@
+//! Who serves when: this process while PostgreSQL is there and nobody else has the lease; Redis, for reads,
+//! when PostgreSQL is gone and Redis follows; nobody otherwise.
+
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::away::Away;
+use super::follower::{Follower, LeadError};
+use super::link;
+use super::period::{Credentials, Outset, Period};
+use crate::config::{Config, Mode};
+use crate::resp::{RequestLimits, encode_error};
+use crate::store::{Lease, Store, StoreError};
+use crate::strategy::{CommitGate, Status};
+use crate::upstream::{Connector, SideManager};
+
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// How long the last changes may take to reach PostgreSQL, and then Redis, when the process ends.
+const DRAIN: Duration = Duration::from_secs(8);
+/// How long clients wait at the start before they are told that it takes longer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const LOADING: &str = "LOADING PostgreSQL has not been reached yet, or takes over what Redis has";
+
+pub(super) struct Office {
+    outset: Rc<Outset>,
+    status: Arc<Status>,
+    incoming: mpsc::UnboundedReceiver<DuplexStream>,
+    shutdown: CancellationToken,
+    /// Why nobody serves; `None`: nothing has failed yet.
+    why: Option<String>,
+    /// Who came before anything had failed.
+    waiting: Vec<DuplexStream>,
+    /// Ends the sessions that Redis serves.
+    back: CancellationToken,
+    /// Another proxy has the lease, which has been said.
+    standing_by: bool,
+}
+
+impl Office {
+    pub fn new(
+        config: Arc<Config>,
+        credentials: Credentials,
+        gate: Arc<CommitGate>,
+        status: Arc<Status>,
+        redis: Connector,
+        incoming: mpsc::UnboundedReceiver<DuplexStream>,
+        shutdown: CancellationToken,
+    ) -> Office {
+        let follower = (config.strategy.mode == Mode::DatabaseFirst)
+            .then(|| (Rc::new(Follower::new(Arc::clone(&status))), redis));
+        Office {
+            outset: Rc::new(Outset { config, credentials, gate, follower }),
+            status,
+            incoming,
+            shutdown,
+            why: None,
+            waiting: Vec::new(),
+            back: CancellationToken::new(),
+            standing_by: false,
+        }
+    }
+
+    pub async fn run(mut self) {
+        if let Some((follower, redis)) = &self.outset.follower {
+            let manager = SideManager::new(redis.clone());
+            tokio::task::spawn_local(Rc::clone(follower).run(manager));
+        }
+        let mut pause = FIRST_RETRY;
+        loop {
+            let outset = Rc::clone(&self.outset);
+            let Some(opened) = self.meanwhile(Period::open(&outset)).await else { return };
+            let error = match opened {
+                Ok((period, store, lease)) => {
+                    pause = FIRST_RETRY;
+                    self.status.set_postgres(true);
+                    self.standing_by = false;
+                    tracing::info!("PostgreSQL serves");
+                    std::mem::take(&mut self.back).cancel();
+                    let served = self.serve(&period, &store, &lease).await;
+                    period.end();
+                    match served {
+                        Ok(()) => return,
+                        Err(error) => LeadError::Store(error),
+                    }
+                }
+                Err(error) => error,
+            };
+            self.away(&error).await;
+            if self.meanwhile(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+            pause = (pause * 2).min(LAST_RETRY);
+        }
+    }
+
+    async fn away(&mut self, error: &LeadError) {
+        let news = self.status.set_postgres(false);
+        match error {
+            LeadError::Store(StoreError::Held { .. }) if self.standing_by => {}
+            LeadError::Store(StoreError::Held { holder }) => {
+                self.standing_by = true;
+                tracing::info!(%holder, "standing by: another proxy serves");
+            }
+            error if news || self.why.is_none() => tracing::warn!(%error, "PostgreSQL is away"),
+            _ => {}
+        }
+        self.why = Some(format!("ERR {error}"));
+        for stream in std::mem::take(&mut self.waiting) {
+            self.receive(stream).await;
+        }
+    }
+
+    /// Serves until the shutdown, or until PostgreSQL fails.
+    async fn serve(
+        &mut self,
+        period: &Rc<Period>,
+        store: &Store,
+        lease: &Lease,
+    ) -> Result<(), StoreError> {
+        for stream in std::mem::take(&mut self.waiting) {
+            link::serve(period, stream);
+        }
+        let mut keeping = pin!(period.keep(store));
+        let mut leased = pin!(period.tenure.keep(lease));
+        loop {
+            tokio::select! {
+                failed = &mut keeping => return failed,
+                lost = &mut leased => return Err(lost),
+                connection = self.incoming.recv() => match connection {
+                    Some(stream) => link::serve(period, stream),
+                    None => break,
+                },
+                () = self.shutdown.cancelled() => break,
+            }
+        }
+        period.finish();
+        let ending = async {
+            keeping.await?;
+            if let Some(follower) = &period.follower {
+                follower.drained().await;
+                store.lead(follower.followed().as_deref()).await?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(DRAIN, ending).await {
+            Ok(result) => result,
+            Err(_) => {
+                tracing::warn!("not all of the last changes have been taken within {DRAIN:?}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Does `work`, and answers whoever connects; `None` at the shutdown.
+    async fn meanwhile<W: Future>(&mut self, work: W) -> Option<W::Output> {
+        let (mut work, mut late) = (pin!(work), pin!(tokio::time::sleep(PATIENCE)));
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = self.shutdown.cancelled() => return None,
+                connection = self.incoming.recv() => match connection {
+                    Some(stream) => self.receive(stream).await,
+                    None => return None,
+                },
+                () = &mut late, if self.why.is_none() => {
+                    self.why = Some(LOADING.to_owned());
+                    for stream in std::mem::take(&mut self.waiting) {
+                        self.receive(stream).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Somebody connects while PostgreSQL does not serve.
+    async fn receive(&mut self, mut stream: DuplexStream) {
+        let Some(why) = &self.why else { return self.waiting.push(stream) };
+        let Outset { config, gate, follower, .. } = &*self.outset;
+        match follower {
+            Some((follower, redis)) if follower.is_whole() => Away {
+                redis: redis.clone(),
+                follower: Rc::clone(follower),
+                gate: Arc::clone(gate),
+                limits: RequestLimits::from(&config.limits),
+                over: self.back.clone(),
+            }
+            .serve(stream),
+            _ => {
+                let mut reply = Vec::new();
+                encode_error(&why.replace(['\r', '\n'], " "), &mut reply);
+                // Nobody may be there any more to hear it.
+                let _ = stream.write_all(&reply).await;
+            }
+        }
+    }
+}
