@@ -52,7 +52,7 @@ pub fn of_set(set: &Members<()>) -> &'static str {
 
 pub fn of_zset(zset: &ZSet) -> &'static str {
     let small = |member: &bytes::Bytes| member.len() <= SMALL_ELEMENT;
-    if zset.known.len() <= SMALL_ZSET && zset.known.keys().all(small) {
+    if !zset.skiplist && zset.known.len() <= SMALL_ZSET && zset.known.keys().all(small) {
         LISTPACK
     } else {
         "skiplist"

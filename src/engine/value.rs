@@ -210,6 +210,8 @@ pub struct ZSet {
     /// All members by score, then by bytes. Present when complete.
     pub ordered: Option<BTreeSet<(Score, Bytes)>>,
     pub len: u64,
+    /// It was once too large for a listpack since it is in memory: in Redis it stays a skiplist.
+    pub skiplist: bool,
 }
 
 impl ZSet {

@@ -9,6 +9,7 @@
 //! replication position that it reaches, so every effect is applied exactly once.
 
 mod apply;
+mod ending;
 mod evictions;
 mod info;
 mod link;
@@ -70,22 +71,30 @@ impl Mirror {
         Ok(Mirror { shared, side, missing })
     }
 
-    /// Mirrors until `shutdown`, then commits what has been received. The parts share one thread:
+    /// Mirrors until `shutdown`, then commits what Redis had done until then. The parts share one thread:
     /// call it on a current-thread runtime of its own.
     pub async fn run(self, shutdown: CancellationToken) {
         let Mirror { shared, side, missing } = self;
         let evictions = tokio::spawn(evictions::keep(Arc::clone(&shared), side.clone()));
         let recall = tokio::spawn(recall::serve(Arc::clone(&shared), side.clone(), missing));
         let side = SidePool::new(side, &shared.config.redis);
+        let received = CancellationToken::new();
+        let ending = tokio::spawn(ending::wait(
+            Arc::clone(&shared),
+            side.clone(),
+            shutdown.clone(),
+            received.clone(),
+        ));
         let link = tokio::spawn(link::keep(Arc::clone(&shared), side.clone()));
         let watch = tokio::spawn(watch::watch(Arc::clone(&shared)));
         let applier = tokio::select! {
-            applier = apply::Applier::start(Arc::clone(&shared), side, shutdown.clone()) => Some(applier),
-            () = shutdown.cancelled() => None,
+            applier = apply::Applier::start(Arc::clone(&shared), side, received.clone()) => Some(applier),
+            () = received.cancelled() => None,
         };
         if let Some(mut applier) = applier {
             applier.run().await;
         }
+        ending.abort();
         link.abort();
         watch.abort();
         recall.abort();

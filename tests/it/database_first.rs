@@ -184,6 +184,7 @@ fn strategies_follow_each_other() {
         if mode == "database_first" {
             wait_whole(&tandem);
         }
+        drop(client);
         tandem.stop(LIMIT);
         let held = Sides::new(&redis, &postgres).postgres_keyspace().expect("readable").0;
         assert_eq!(held.len(), 1, "after {mode}");

@@ -45,9 +45,13 @@ impl Keyspace {
             let (Value::ZSet(zset), Rows::ZSet(rows)) = (value, rows) else { return };
             for (member, score) in scores {
                 let members = zset.known.keys().chain(std::iter::once(member));
-                let score = stored_score(*score, zset.len, members);
+                let score = match zset.skiplist {
+                    true => *score,
+                    false => stored_score(*score, zset.len, members),
+                };
                 rows.insert(member.clone(), Some(score));
                 zset.insert(member.clone(), score);
+                zset.skiplist |= zset.len > LISTPACK_LEN || member.len() > LISTPACK_MEMBER;
             }
         });
         Ok(())
@@ -75,11 +79,15 @@ impl Keyspace {
     }
 }
 
+/// Limits of a listpack, Redis's defaults: members, and bytes of one.
+const LISTPACK_LEN: u64 = 128;
+const LISTPACK_MEMBER: usize = 64;
+
 /// A small sorted set is a listpack in Redis, which keeps whole scores as integers: -0 becomes 0.
-/// The limits are Redis's defaults.
 fn stored_score<'a>(score: f64, len: u64, mut members: impl Iterator<Item = &'a Bytes>) -> f64 {
     let negative_zero = score == 0.0 && score.is_sign_negative();
-    if negative_zero && len <= 128 && members.all(|member| member.len() <= 64) {
+    if negative_zero && len <= LISTPACK_LEN && members.all(|member| member.len() <= LISTPACK_MEMBER)
+    {
         0.0
     } else {
         score
@@ -95,6 +103,8 @@ impl ZSet {
         for (member, score) in &scores {
             zset.insert(member.clone(), stored_score(*score, len, scores.iter().map(|(m, _)| m)));
         }
+        let long = |(member, _): &(Bytes, f64)| member.len() > LISTPACK_MEMBER;
+        zset.skiplist = len > LISTPACK_LEN || scores.iter().any(long);
         zset
     }
 }

@@ -26,6 +26,7 @@ fn all_is_well() {
     assert_eq!((&health["initialized"], &health["syncEnabled"]), (&true.into(), &true.into()));
     assert!(health["stats"]["operations"].as_u64() >= Some(150), "{health}");
 
+    wait_for("the first position", LIMIT, || tandem.status()["mirror_offset"] != "0");
     let status = get(&tandem, "/admin/database/status").data();
     assert_eq!(status["health"]["status"], "healthy");
     let pools = &status["connectionPools"];
