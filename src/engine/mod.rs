@@ -22,7 +22,7 @@ mod keyspace;
 mod lists;
 pub mod number;
 mod object;
-mod scan;
+pub mod scan;
 pub mod script;
 mod sets;
 mod sort;
@@ -36,7 +36,7 @@ mod zsets;
 use bytes::Bytes;
 
 pub use generic::library_name;
-pub use keyspace::{End, Entry, Expiry, Found, Keyspace, Loaded, Savepoint, StreamChange};
+pub use keyspace::{Count, End, Entry, Expiry, Found, Keyspace, Loaded, Savepoint, StreamChange};
 pub use object::{opaque, to_object};
 pub use stop::{Answer, Need, Part, Stop};
 pub use table::{Command, Footprint, find, needs};

@@ -16,7 +16,7 @@ use crate::resp::Reply;
 /// The options of a call.
 #[derive(Debug)]
 pub struct Scan<'a> {
-    count: usize,
+    pub count: usize,
     pattern: Option<&'a Bytes>,
     /// `TYPE`, as it was given.
     pub kind: Option<&'a Bytes>,

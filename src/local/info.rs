@@ -3,6 +3,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 use super::period::Period;
+use crate::engine::Count;
 
 /// The Redis whose commands and replies these are.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
@@ -42,14 +43,9 @@ impl Period {
         let field = |name: &str, value: &dyn std::fmt::Display| (name.into(), value.to_string());
         let blocked = self.blocked.borrow().count();
         let keyspace = self.keyspace.borrow();
-        let mut dbs: Vec<u32> = keyspace.databases().collect();
-        dbs.sort_unstable();
-        let known = dbs.into_iter().filter_map(|db| {
-            let keys = keyspace.iter(db).count();
-            let expires = keyspace.iter(db).filter(|(_, e)| e.expires_at_ms.is_some()).count();
-            (keys > 0).then(|| {
-                field(&format!("db{db}"), &format!("keys={keys},expires={expires},avg_ttl=0"))
-            })
+        let known = keyspace.counted().into_iter().map(|(db, count)| {
+            let Count { keys, expires } = count;
+            field(&format!("db{db}"), &format!("keys={keys},expires={expires},avg_ttl=0"))
         });
         vec![
             (

@@ -36,6 +36,7 @@ impl Period {
             }
             while self.load_wanted(store).await?
                 || self.commit(store).await?
+                || self.answer_questions(store).await?
                 || self.bring_to_redis(store).await?
             {}
             if self.finishing.get() {

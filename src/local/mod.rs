@@ -38,5 +38,6 @@ mod session;
 mod statistics;
 mod tenure;
 mod transaction;
+mod walk;
 
 pub use server::{LocalServer, StartError};

@@ -15,6 +15,7 @@ use super::follower::{Follower, LeadError};
 use super::peer::Peer;
 use super::statistics::Statistics;
 use super::tenure::Tenure;
+use super::walk::{Cursors, Named, Question};
 use crate::config::Config;
 use crate::engine::script::Scripts;
 use crate::engine::{Expiry, Keyspace, Need};
@@ -55,6 +56,9 @@ pub(super) struct Period {
     pub settings: RefCell<Settings>,
     /// What somebody waits for, and whom to tell.
     pub wanted: RefCell<Vec<(Vec<Need>, oneshot::Sender<()>)>>,
+    /// What is asked of PostgreSQL besides, and whom to tell.
+    pub questions: RefCell<Vec<(Question, oneshot::Sender<Vec<Named>>)>>,
+    pub cursors: RefCell<Cursors>,
     /// Barriers behind what has been run and not yet committed.
     pub barriers: RefCell<Vec<Barrier>>,
     /// There is something to load or to commit.
@@ -101,6 +105,7 @@ impl Period {
         }
         let next_id = store.max_key_id().await? + 1;
         let mut keyspace = Keyspace::new(next_id, next_id == 1, Expiry::ByClock, rand::random());
+        keyspace.set_census(store.census().await?);
         if follower.is_some() {
             keyspace.note_names();
         }
@@ -125,6 +130,8 @@ impl Period {
             blocked: RefCell::default(),
             settings: RefCell::default(),
             wanted: RefCell::default(),
+            questions: RefCell::default(),
+            cursors: RefCell::default(),
             barriers: RefCell::default(),
             work: Notify::new(),
             commands: Cell::new(0),

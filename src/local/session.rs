@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -10,6 +10,7 @@ use super::link::Link;
 use super::peer::Peer;
 use super::period::Period;
 use super::transaction::{Multi, Watched};
+use super::walk::replied;
 use crate::commands::{self, Class, Command};
 use crate::engine::Db;
 use crate::resp::{Protocol, Reply, encode};
@@ -117,7 +118,14 @@ impl Session {
                 return Ok(Flow::Close);
             }
             _ => {
-                let reply = self.run(&args).await?;
+                let start = Instant::now();
+                let reply = match self.walk(name, &args).await? {
+                    Some(answer) => {
+                        self.note(&args, start.elapsed(), &answer);
+                        replied(answer)
+                    }
+                    None => self.run(&args).await?,
+                };
                 self.answer(&reply);
             }
         }

@@ -30,7 +30,7 @@ pub use types::{Commit, Position};
 
 use crate::config;
 use crate::engine::delta::KeyId;
-use crate::engine::{Db, Loaded, Need};
+use crate::engine::{Count, Db, Loaded, Need};
 use connect::Role;
 use session::Session;
 
@@ -170,6 +170,53 @@ impl Store {
         self.epoch.load(Ordering::Acquire)
     }
 
+    /// The number of keys per database, and of those that expire.
+    pub async fn census(&self) -> Result<Vec<(Db, Count)>, StoreError> {
+        let query = "SELECT db, count(*), count(expires_at_ms) FROM keys GROUP BY db";
+        let rows = self.session.run(self.session.client().query(query, &[])).await?;
+        let one = |row: &tokio_postgres::Row| {
+            let db: i32 = row.try_get(0)?;
+            Ok((db.unsigned_abs(), Count { keys: row.try_get(1)?, expires: row.try_get(2)? }))
+        };
+        rows.iter().map(one).collect()
+    }
+
+    /// The names behind `name` in their order, or from the first one, with type and expiry.
+    pub async fn names_behind(
+        &self,
+        db: Db,
+        name: Option<&Bytes>,
+        limit: usize,
+    ) -> Result<Vec<KeyRow>, StoreError> {
+        let (db, limit) = (db_column(db), i64::try_from(limit).unwrap_or(i64::MAX));
+        let client = self.session.client();
+        let rows = match name {
+            Some(name) => {
+                let query = "SELECT key, kind, expires_at_ms FROM keys
+                             WHERE db = $1 AND index_form(key) > index_form($2)
+                             ORDER BY index_form(key) LIMIT $3";
+                self.session.run(client.query(query, &[&db, &&name[..], &limit])).await?
+            }
+            None => {
+                let query = "SELECT key, kind, expires_at_ms FROM keys WHERE db = $1
+                             ORDER BY index_form(key) LIMIT $2";
+                self.session.run(client.query(query, &[&db, &limit])).await?
+            }
+        };
+        rows.iter().map(key_row).collect()
+    }
+
+    /// Some key of the database; each is about as likely as the others, if they came evenly.
+    pub async fn random_key(&self, db: Db) -> Result<Vec<KeyRow>, StoreError> {
+        let query = "SELECT key, kind, expires_at_ms FROM keys
+                     WHERE db = $1 AND id >= (
+                        SELECT min(id) + floor(random() * (max(id) - min(id) + 1))::bigint FROM keys)
+                     ORDER BY id LIMIT 1";
+        let client = self.session.client();
+        let rows = self.session.run(client.query(query, &[&db_column(db)])).await?;
+        rows.iter().map(key_row).collect()
+    }
+
     /// At most `limit` keys whose time was over at `now_ms` (Unix time in ms), the longest past first.
     pub async fn expired(&self, now_ms: i64, limit: u32) -> Result<Vec<(Db, Bytes)>, StoreError> {
         let query = "SELECT db, key FROM keys WHERE expires_at_ms < $1
@@ -213,6 +260,13 @@ impl Store {
             })
             .collect()
     }
+}
+
+/// Name, type as PostgreSQL has it, and expiry (Unix time in ms).
+pub type KeyRow = (Bytes, i16, Option<i64>);
+
+fn key_row(row: &tokio_postgres::Row) -> Result<KeyRow, StoreError> {
+    Ok((Bytes::copy_from_slice(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?))
 }
 
 /// A database's number as the columns hold it.

@@ -27,3 +27,4 @@ mod store;
 mod tls;
 mod unknown;
 mod users;
+mod walks;

@@ -21,6 +21,9 @@ fn keys<'a>(
 }
 
 pub fn dbsize(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
+    if let Some(count) = ks.census(call.db) {
+        return Ok(Reply::Int(count.keys));
+    }
     Ok(Reply::Int(keys(ks, call)?.count() as i64))
 }
 

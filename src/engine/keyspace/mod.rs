@@ -5,6 +5,7 @@
 //! empty collection is no key. Memory always leads: what is loaded later fills gaps and never
 //! overwrites what is known.
 
+mod census;
 mod hash;
 mod list;
 mod load;
@@ -20,6 +21,7 @@ use hashbrown::HashMap;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+pub use census::Count;
 pub use list::{End, LIST_WINDOW};
 pub use load::{Found, Loaded};
 pub use savepoint::Savepoint;
@@ -97,6 +99,8 @@ pub struct Keyspace {
     /// Bytes added since the last sweep, roughly.
     grown: usize,
     undo: savepoint::UndoLog,
+    /// How many keys there are, in memory or not; `None`: nobody has said.
+    census: Option<census::Census>,
     /// Names that come to stand for something else are listed in the delta.
     notes_names: bool,
     /// Mutations so far, to check that `NotLoaded` comes before the first of a command.
@@ -125,6 +129,7 @@ impl Keyspace {
             grown: 0,
             mutations: 0,
             undo: savepoint::UndoLog::default(),
+            census: None,
             notes_names: false,
             expiry,
             now_ms: 0,
@@ -196,6 +201,17 @@ impl Keyspace {
         match self.dbs.get(&db)?.slots.get(key)? {
             Slot::Present(entry) => Some(entry),
             Slot::Absent { .. } => None,
+        }
+    }
+
+    /// True when it is known that there is no such key.
+    pub fn is_absent(&self, db: Db, key: &[u8]) -> bool {
+        match self.dbs.get(&db) {
+            Some(space) => match space.slots.get(key) {
+                Some(slot) => matches!(slot, Slot::Absent { .. }),
+                None => space.whole,
+            },
+            None => self.new_dbs_whole,
         }
     }
 
@@ -273,7 +289,8 @@ impl Keyspace {
         self.keep(db, key);
         let slot = self.dbs.get_mut(&db).and_then(|space| space.slots.get_mut(key));
         if let Some(Slot::Present(entry)) = slot {
-            entry.expires_at_ms = at_ms;
+            let before = std::mem::replace(&mut entry.expires_at_ms, at_ms);
+            self.count_expiry(db, before.is_some(), at_ms.is_some());
         }
     }
 
@@ -326,6 +343,7 @@ impl Keyspace {
             let stored = self.stored(from.0, from.1);
             self.moved.insert(stored, (to.0, to.1.clone()));
         }
+        self.count(to.0, 1, entry.expires_at_ms.is_some());
         self.space(to.0).slots.insert(to.1.clone(), Slot::Present(entry));
         self.change(to.0, to.1, |_, _| ());
         if let Some(change) = self.changes.keys.get_mut(&id) {
@@ -342,6 +360,7 @@ impl Keyspace {
         self.steps.push(Step::FlushDb(db));
         self.mutations += 1;
         self.keep_space(db);
+        self.count_none(Some(db));
         let space = self.space(db);
         space.slots.clear();
         space.whole = true;
@@ -354,6 +373,7 @@ impl Keyspace {
         self.steps.push(Step::FlushAll);
         self.mutations += 1;
         self.keep_spaces();
+        self.count_none(None);
         self.dbs.clear();
         self.new_dbs_whole = true;
     }
@@ -376,6 +396,7 @@ impl Keyspace {
     }
 
     fn exchange(&mut self, a: Db, b: Db) {
+        self.exchange_counts(a, b);
         let whole = self.new_dbs_whole;
         let fresh = || DbSpace { whole, ..DbSpace::default() };
         let (space_a, space_b) =
@@ -443,6 +464,7 @@ impl Keyspace {
     fn insert(&mut self, db: Db, key: &Bytes, value: Value, expires_at_ms: Option<i64>) {
         self.keep(db, key);
         self.rebind(db, key);
+        self.count(db, 1, expires_at_ms.is_some());
         let id = self.next_id;
         self.next_id += 1;
         self.keep_change(id);
@@ -519,11 +541,10 @@ impl Keyspace {
         if space.whole {
             space.slots.remove(key);
         }
+        let Slot::Present(entry) = slot else { return None };
         self.rebind(db, key);
-        match slot {
-            Slot::Present(entry) => Some(entry),
-            Slot::Absent { .. } => None,
-        }
+        self.count(db, -1, entry.expires_at_ms.is_some());
+        Some(entry)
     }
 
     /// Takes a key away, whatever it is.

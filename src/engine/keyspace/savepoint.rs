@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 
+use super::census::Census;
 use super::{DbSpace, Keyspace, Slot};
 use crate::engine::Db;
 use crate::engine::delta::{KeyChange, KeyId, Step};
@@ -21,6 +22,7 @@ type Moved = HashMap<(Db, Bytes), (Db, Bytes), ahash::RandomState>;
 pub struct Savepoint {
     mark: usize,
     mutations: u64,
+    census: Option<Census>,
 }
 
 /// What there was before.
@@ -52,7 +54,11 @@ impl Keyspace {
     pub fn savepoint(&mut self) -> Savepoint {
         self.undo.open += 1;
         self.undo.kept.clear();
-        Savepoint { mark: self.undo.entries.len(), mutations: self.mutations }
+        Savepoint {
+            mark: self.undo.entries.len(),
+            mutations: self.mutations,
+            census: self.census.clone(),
+        }
     }
 
     /// What was done since the savepoint stays.
@@ -65,7 +71,7 @@ impl Keyspace {
     }
 
     /// Takes back what was done since the savepoint.
-    pub fn rollback(&mut self, savepoint: Savepoint) {
+    pub fn rollback(&mut self, mut savepoint: Savepoint) {
         while self.undo.entries.len() > savepoint.mark {
             match self.undo.entries.pop() {
                 Some(undo) => self.take_back(undo),
@@ -73,6 +79,7 @@ impl Keyspace {
             }
         }
         self.mutations = savepoint.mutations;
+        self.census = savepoint.census.take();
         self.release(savepoint);
     }
 

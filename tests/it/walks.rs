@@ -1,0 +1,83 @@
+//! Walks over more keys than are kept in memory, in `postgres_only`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use support::{Client, Postgres, Tandem, Value, wait_for};
+
+const KEYS: usize = 20_000;
+
+fn texts(value: Value) -> Vec<String> {
+    value.items().into_iter().map(|item| item.text()).collect()
+}
+
+/// All names that a whole scan returns, while `between` is run between its calls.
+fn scan(client: &mut Client, options: &str, mut between: impl FnMut(usize)) -> BTreeSet<String> {
+    let (mut cursor, mut seen, mut calls) = ("0".to_owned(), BTreeSet::new(), 0);
+    loop {
+        let mut reply = client.run(&format!("SCAN {cursor} {options}")).items().into_iter();
+        cursor = reply.next().expect("a cursor").text();
+        seen.extend(texts(reply.next().expect("a page")));
+        if cursor == "0" {
+            return seen;
+        }
+        calls += 1;
+        assert!(calls < KEYS, "the scan does not end");
+        between(calls);
+    }
+}
+
+#[test]
+fn what_stays_is_seen_whatever_comes_and_goes() {
+    let postgres = Postgres::start();
+    let tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
+        .postgres(&postgres)
+        .mode("postgres_only")
+        .set("mirror", "cache_bytes", 100_000)
+        .allow("PostgreSQL")
+        .start();
+    wait_for("PostgreSQL to serve", Duration::from_secs(30), || {
+        tandem.answers() && !tandem.client().run("GET none").is_error()
+    });
+    let mut client = tandem.client();
+    for chunk in (0..KEYS).collect::<Vec<_>>().chunks(1000) {
+        let mut set = vec!["MSET".to_owned()];
+        set.extend(chunk.iter().flat_map(|n| [format!("stays:{n}"), "x".into()]));
+        assert_eq!(client.call(&set), Value::ok());
+    }
+    client.run("HSET a-hash f v");
+    assert_eq!(client.run("DBSIZE"), Value::Int(KEYS as i64 + 1));
+
+    let mut other = tandem.client();
+    let seen = scan(&mut client, "COUNT 100", |n| {
+        other.run(&format!("SET comes:{n} x"));
+        other.run(&format!("DEL comes:{}", n - n % 7));
+        other.run(&format!("SET stays:{} y", n * 31 % KEYS));
+    });
+    let stays = seen.iter().filter(|name| name.starts_with("stays:")).count();
+    assert_eq!(stays, KEYS);
+    assert_eq!(scan(&mut client, "MATCH *hash COUNT 5000", |_| ()).len(), 1);
+    assert_eq!(scan(&mut client, "TYPE hash COUNT 5000", |_| ()).len(), 1);
+    assert_eq!(texts(client.run("KEYS stays:1999?")).len(), 10);
+    assert!(!client.run("RANDOMKEY").is_error());
+    assert!(client.run("SCAN none").is_error());
+    // What was not committed when it was asked is seen, and what was deleted is not.
+    let replies = client.pipeline(
+        ["SET z x", "KEYS z", "DEL z", "KEYS z"]
+            .map(|words| words.split(' ').map(str::to_owned).collect::<Vec<_>>()),
+    );
+    assert_eq!(texts(replies[1].clone()), ["z"]);
+    assert!(texts(replies[3].clone()).is_empty());
+    // In a transaction and in a script too.
+    client.run("MULTI");
+    client.run("KEYS stays:1999?");
+    assert_eq!(texts(client.run("EXEC").items().remove(0)).len(), 10);
+    let count = client.run("DBSIZE");
+    assert_eq!(client.run("EVAL return(redis.call('dbsize')) 0"), count);
+    client.run("SET soon x PX 1");
+    client.run("FLUSHDB");
+    assert_eq!(client.run("DBSIZE"), Value::Int(0));
+    client.run("SET k v EX 1000");
+    client.run("SELECT 0");
+    assert!(client.run("INFO keyspace").text().contains("db0:keys=1,expires=1"));
+}
