@@ -12,6 +12,7 @@ mod args;
 mod bits;
 pub mod delta;
 mod encoding;
+pub mod events;
 mod expiry;
 mod generic;
 mod geo;
@@ -92,6 +93,9 @@ pub fn execute(keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         for need in needs {
             (need.db, need.key) = keyspace.stored(need.db, &need.key);
         }
+    }
+    if keyspace.is_heard() {
+        events::tell(keyspace, call, command.name, &answer);
     }
     debug_assert!(
         !matches!(answer, Err(Stop::NotLoaded(_)))

@@ -9,6 +9,7 @@ use super::peer::Unblock;
 use super::period::Period;
 use super::session::Session;
 use crate::commands;
+use crate::engine::events::Happened;
 use crate::engine::{Answer, Stop};
 use crate::resp::{Protocol, Reply};
 use crate::strategy::Barrier;
@@ -217,7 +218,10 @@ impl Session {
             period.changed();
             return Ok(Reply::Int(0));
         }
-        Ok(Reply::Int(period.channels.lock().publish(&args[1], &args[2], sharded)))
+        let (channel, text) = (args[1].clone(), args[2].clone());
+        let count = period.channels.lock().count(&channel, sharded);
+        period.keyspace.borrow_mut().happen(Happened::Published { channel, text, sharded });
+        Ok(Reply::Int(count))
     }
 
     fn pubsub(&self, sub: &[u8], words: &[Bytes]) -> Answer<Reply> {
@@ -314,7 +318,11 @@ impl Session {
     fn config(&self, sub: &[u8], args: &[Bytes]) -> Answer<Reply> {
         match sub {
             b"get" => Ok(self.period.settings.borrow().get(&args[2..])),
-            b"set" => self.period.settings.borrow_mut().set(&args[2..]),
+            b"set" => {
+                let answer = self.period.settings.borrow_mut().set(&args[2..]);
+                self.period.listen();
+                answer
+            }
             b"resetstat" => {
                 self.period.commands.set(0);
                 self.period.statistics.borrow_mut().reset();

@@ -91,6 +91,7 @@ impl Period {
                 self.blocked.borrow_mut().waiting.remove(&number);
                 waiter.peer.blocked.set(false);
                 waiter.peer.push(&reply);
+                self.deliver();
             }
         }
     }

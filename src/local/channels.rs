@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::engine::events::Happened;
 use crate::engine::script::{Alone, Outside};
 use crate::engine::{Answer, Call, Keyspace, glob};
 use crate::resp::Reply;
@@ -31,13 +32,12 @@ impl Kind {
 
 type Subscribers = BTreeMap<Bytes, BTreeSet<u64>>;
 
-/// Who has subscribed to what, by the numbers of the connections, and messages on their way.
+/// Who has subscribed to what, by the numbers of the connections.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     channels: Subscribers,
     patterns: Subscribers,
     shards: Subscribers,
-    messages: Vec<(u64, Reply)>,
 }
 
 fn message(words: &[&[u8]]) -> Reply {
@@ -67,26 +67,41 @@ impl Channels {
         }
     }
 
-    /// Queues the message for everybody who has subscribed; their number.
-    pub fn publish(&mut self, channel: &Bytes, text: &Bytes, sharded: bool) -> i64 {
-        let before = self.messages.len();
-        let (all, word) =
-            if sharded { (&self.shards, "smessage") } else { (&self.channels, "message") };
-        for peer in all.get(channel).into_iter().flatten() {
-            self.messages.push((*peer, message(&[word.as_bytes(), channel, text])));
-        }
-        if !sharded {
-            let matching = self.patterns.iter().filter(|(p, _)| glob::matches(p, channel));
-            for (pattern, peers) in matching {
-                let reply = message(&[b"pmessage", pattern, channel, text]);
-                self.messages.extend(peers.iter().map(|peer| (*peer, reply.clone())));
-            }
-        }
-        (self.messages.len() - before) as i64
+    /// How many will get a message on this channel.
+    pub fn count(&self, channel: &Bytes, sharded: bool) -> i64 {
+        let all = if sharded { &self.shards } else { &self.channels };
+        let direct = all.get(channel).map_or(0, BTreeSet::len);
+        let matching = self.matching(channel).filter(|_| !sharded);
+        (direct + matching.map(|(_, peers)| peers.len()).sum::<usize>()) as i64
     }
 
-    pub fn take_messages(&mut self) -> Vec<(u64, Reply)> {
-        std::mem::take(&mut self.messages)
+    fn matching<'a>(
+        &'a self,
+        channel: &'a [u8],
+    ) -> impl Iterator<Item = (&'a Bytes, &'a BTreeSet<u64>)> {
+        self.patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel))
+    }
+
+    /// Hands the message to `send` for everybody who has subscribed.
+    pub fn publish(
+        &self,
+        channel: &Bytes,
+        text: &Bytes,
+        sharded: bool,
+        send: &mut dyn FnMut(u64, &Reply),
+    ) {
+        let (all, word) =
+            if sharded { (&self.shards, "smessage") } else { (&self.channels, "message") };
+        if let Some(peers) = all.get(channel) {
+            let reply = message(&[word.as_bytes(), channel, text]);
+            peers.iter().for_each(|peer| send(*peer, &reply));
+        }
+        if !sharded {
+            for (pattern, peers) in self.matching(channel) {
+                let reply = message(&[b"pmessage", pattern, channel, text]);
+                peers.iter().for_each(|peer| send(*peer, &reply));
+            }
+        }
     }
 
     /// `PUBSUB CHANNELS|SHARDCHANNELS [pattern]`.
@@ -128,15 +143,13 @@ impl Outside for Scripted {
         let name = call.arg(0)?.to_ascii_lowercase();
         match name.as_slice() {
             b"publish" | b"spublish" => {
-                let (channel, text) = (call.arg(1)?, call.arg(2)?);
+                let (channel, text) = (call.arg(1)?.clone(), call.arg(2)?.clone());
                 let sharded = name.starts_with(b"s");
-                Ok(Reply::Int(self.channels.lock().publish(channel, text, sharded)))
+                let count = self.channels.lock().count(&channel, sharded);
+                keyspace.happen(Happened::Published { channel, text, sharded });
+                Ok(Reply::Int(count))
             }
             _ => self.alone.call(keyspace, call),
         }
-    }
-
-    fn rolled_back(&mut self) {
-        self.channels.lock().take_messages();
     }
 }

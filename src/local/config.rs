@@ -1,5 +1,6 @@
 use bytes::Bytes;
 
+use crate::engine::events::Classes;
 use crate::engine::{Answer, Stop, glob};
 use crate::resp::Reply;
 
@@ -29,6 +30,7 @@ const PARAMETERS: &[(&str, &str, Change)] = &[
     // Memory is bounded by mirror.cache_bytes, and nothing is evicted for good.
     ("maxmemory", "0", Change::Ignored),
     ("maxmemory-policy", "noeviction", Change::Ignored),
+    ("notify-keyspace-events", "", Change::Events),
     ("proto-max-bulk-len", "536870912", Change::Never),
     ("save", "", Change::Ignored),
     ("set-max-intset-entries", "512", Change::Ignored),
@@ -49,6 +51,8 @@ enum Change {
     Never,
     /// Memory is laid out otherwise here: the value is kept and shown.
     Ignored,
+    /// Which keyspace events are published.
+    Events,
 }
 
 /// What `CONFIG SET` and `DEBUG` have changed; forgotten when PostgreSQL comes back.
@@ -57,12 +61,13 @@ pub(super) struct Settings {
     values: Vec<String>,
     /// Keys past their time are looked for (`DEBUG SET-ACTIVE-EXPIRE`).
     pub active_expire: bool,
+    pub events: Classes,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         let values = PARAMETERS.iter().map(|(_, value, _)| (*value).to_owned()).collect();
-        Settings { values, active_expire: true }
+        Settings { values, active_expire: true, events: Classes::default() }
     }
 }
 
@@ -82,7 +87,7 @@ impl Settings {
 
     /// `CONFIG SET name value …`: all or nothing.
     pub fn set(&mut self, pairs: &[Bytes]) -> Answer<Reply> {
-        let mut changes = Vec::new();
+        let (mut changes, mut events) = (Vec::new(), self.events);
         for pair in pairs.chunks(2) {
             let name = String::from_utf8_lossy(&pair[0]).to_ascii_lowercase();
             let at = PARAMETERS.iter().position(|(known, ..)| *known == name);
@@ -91,14 +96,28 @@ impl Settings {
                     "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
                 )));
             };
-            let value = String::from_utf8_lossy(value).into_owned();
-            if PARAMETERS[at].2 == Change::Never && value != self.values[at] {
-                return Err(Stop::failed(format!(
-                    "ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config"
-                )));
+            let mut value = String::from_utf8_lossy(value).into_owned();
+            let refused = |why: &str| {
+                Stop::failed(format!(
+                    "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
+                ))
+            };
+            match PARAMETERS[at].2 {
+                Change::Never if value != self.values[at] => {
+                    return Err(refused("can't set immutable config"));
+                }
+                Change::Never | Change::Ignored => {}
+                Change::Events => {
+                    let classes = Classes::parse(&value).ok_or_else(|| {
+                        refused("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")
+                    })?;
+                    value = classes.to_string();
+                    events = classes;
+                }
             }
             changes.push((at, value));
         }
+        self.events = events;
         for (at, value) in changes {
             self.values[at] = value;
         }

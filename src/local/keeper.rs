@@ -152,6 +152,8 @@ impl Period {
             // The look removes it.
             let _ = keyspace.kind(*db, key);
         }
+        drop(keyspace);
+        self.deliver();
         Ok(())
     }
 }

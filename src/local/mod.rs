@@ -30,6 +30,7 @@ mod info;
 mod keeper;
 mod link;
 mod office;
+mod notify;
 mod peer;
 mod period;
 mod run;

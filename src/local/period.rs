@@ -159,17 +159,4 @@ impl Period {
         self.work.notify_one();
     }
 
-    /// Sends what was published to the subscribers.
-    pub fn deliver(&self) {
-        let messages = self.channels.lock().take_messages();
-        if messages.is_empty() {
-            return;
-        }
-        let peers = self.peers.borrow();
-        for (peer, message) in messages {
-            if let Some(peer) = peers.get(&peer) {
-                peer.push(&message);
-            }
-        }
-    }
 }

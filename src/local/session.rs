@@ -129,6 +129,7 @@ impl Session {
                 self.answer(&reply);
             }
         }
+        self.period.deliver();
         self.serve_blocked();
         Ok(Flow::Go)
     }

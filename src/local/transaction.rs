@@ -112,7 +112,6 @@ impl Session {
                 Err(Stop::Error(text)) => replies.push(Reply::Error(text)),
                 Err(Stop::NotLoaded(needs)) => {
                     self.period.keyspace.borrow_mut().rollback(savepoint);
-                    self.period.channels.lock().take_messages();
                     return Err(needs);
                 }
             }

@@ -23,6 +23,7 @@ mod rdb_values;
 mod replica;
 mod scanner;
 mod served;
+mod served_events;
 mod store;
 mod tls;
 mod unknown;

@@ -18,17 +18,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// next SORT by score fail.
 const ERRNO: &str = "ERR One or more scores can't be converted into double";
 
-fn options(postgres: &Postgres) -> TandemOptions {
+pub fn options(postgres: &Postgres) -> TandemOptions {
     Tandem::new(env!("CARGO_BIN_EXE_tandem")).postgres(postgres).mode("postgres_only")
 }
 
-fn start(postgres: &Postgres) -> Tandem {
+pub fn start(postgres: &Postgres) -> Tandem {
     let tandem = options(postgres).allow("PostgreSQL is not reachable").start();
     wait_ready(&tandem);
     tandem
 }
 
-fn wait_ready(tandem: &Tandem) {
+pub fn wait_ready(tandem: &Tandem) {
     wait_for("PostgreSQL to serve", LIMIT, || {
         tandem.answers() && !tandem.client().run("GET none").is_error()
     });
@@ -102,7 +102,7 @@ fn ask(client: &mut Client, batch: &[Vec<Vec<u8>>]) -> Vec<Value> {
 }
 
 /// Two servers do not look at the clock at the same time.
-fn by_the_clock(command: &[Vec<u8>]) -> bool {
+pub fn by_the_clock(command: &[Vec<u8>]) -> bool {
     let words = ["ex", "px", "exat", "pxat", "setex", "psetex", "getex", "restore", "object"];
     command.iter().any(|word| {
         let word = String::from_utf8_lossy(word).to_ascii_lowercase();
@@ -110,7 +110,7 @@ fn by_the_clock(command: &[Vec<u8>]) -> bool {
     })
 }
 
-fn shown(command: &[Vec<u8>]) -> String {
+pub fn shown(command: &[Vec<u8>]) -> String {
     command.iter().map(|word| format!("\"{}\" ", word.escape_ascii())).collect()
 }
 

@@ -7,6 +7,7 @@
 
 mod census;
 mod hash;
+mod journal;
 mod list;
 mod load;
 mod memory;
@@ -22,6 +23,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 pub use census::Count;
+pub use journal::{Touch, What};
 pub use list::{End, LIST_WINDOW};
 pub use load::{Found, Loaded};
 pub use savepoint::Savepoint;
@@ -29,6 +31,7 @@ pub use stream::{StreamChange, StreamRange};
 
 use super::Db;
 use super::delta::{Changes, Delta, KeyChange, KeyId, ListEnds, Rows, Step};
+use super::events::{Class, Happened};
 use super::stop::{Answer, Need, Part, Stop};
 use super::value::{Kind, List, Members, Stream, Value, ZSet};
 
@@ -103,6 +106,7 @@ pub struct Keyspace {
     census: Option<census::Census>,
     /// Names that come to stand for something else are listed in the delta.
     notes_names: bool,
+    journal: journal::Journal,
     /// Mutations so far, to check that `NotLoaded` comes before the first of a command.
     mutations: u64,
     pub expiry: Expiry,
@@ -131,6 +135,7 @@ impl Keyspace {
             undo: savepoint::UndoLog::default(),
             census: None,
             notes_names: false,
+            journal: journal::Journal::default(),
             expiry,
             now_ms: 0,
             rng: SmallRng::seed_from_u64(seed),
@@ -187,7 +192,11 @@ impl Keyspace {
         }
         let expires_at_ms = self.peek(db, key).and_then(|entry| entry.expires_at_ms);
         if expires_at_ms.is_some_and(|at_ms| self.is_past(at_ms)) {
-            self.drop_key(db, key);
+            self.discard(db, key);
+            if self.is_heard() {
+                self.event(Class::Expired, "expired", db, key);
+                self.happen(Happened::Changed { key: key.clone(), expired: true });
+            }
         }
     }
 
@@ -336,6 +345,7 @@ impl Keyspace {
         self.keep(to.0, to.1);
         self.drop_key(to.0, to.1);
         let Some(entry) = self.take_entry(from.0, from.1) else { return Ok(false) };
+        self.touch(from.0, from.1, What::Gone);
         let id = entry.id;
         self.rebind(to.0, to.1);
         if !entry.value.is_complete() {
@@ -358,6 +368,7 @@ impl Keyspace {
         self.close_changes();
         self.keep_step();
         self.steps.push(Step::FlushDb(db));
+        self.hear_flush();
         self.mutations += 1;
         self.keep_space(db);
         self.count_none(Some(db));
@@ -371,6 +382,7 @@ impl Keyspace {
         self.close_changes();
         self.keep_step();
         self.steps.push(Step::FlushAll);
+        self.hear_flush();
         self.mutations += 1;
         self.keep_spaces();
         self.count_none(None);
@@ -465,6 +477,7 @@ impl Keyspace {
         self.keep(db, key);
         self.rebind(db, key);
         self.count(db, 1, expires_at_ms.is_some());
+        self.touch(db, key, What::Made);
         let id = self.next_id;
         self.next_id += 1;
         self.keep_change(id);
@@ -492,6 +505,7 @@ impl Keyspace {
     ) -> Option<R> {
         self.mutations += 1;
         self.keep(db, key);
+        self.touch(db, key, What::Changed);
         let (seq, changed) = (self.seq, self.mutations);
         let space = self.dbs.get_mut(&db)?;
         let Some(Slot::Present(entry)) = space.slots.get_mut(key) else { return None };
@@ -549,7 +563,14 @@ impl Keyspace {
 
     /// Takes a key away, whatever it is.
     fn drop_key(&mut self, db: Db, key: &Bytes) {
-        let Some(entry) = self.take_entry(db, key) else { return };
+        if self.discard(db, key) {
+            self.touch(db, key, What::Gone);
+        }
+    }
+
+    /// As [`Keyspace::drop_key`], without a word to those who listen; false when there is no such key.
+    fn discard(&mut self, db: Db, key: &Bytes) -> bool {
+        let Some(entry) = self.take_entry(db, key) else { return false };
         if !self.moved.is_empty() {
             self.keep_places();
             self.moved.retain(|_, place| (place.0, &place.1) != (db, key));
@@ -559,6 +580,7 @@ impl Keyspace {
         if entry.born != self.seq {
             self.changes.dropped.insert(entry.id, entry.value.kind());
         }
+        true
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Savepoint {
     mark: usize,
     mutations: u64,
     census: Option<Census>,
+    happened: usize,
 }
 
 /// What there was before.
@@ -58,6 +59,7 @@ impl Keyspace {
             mark: self.undo.entries.len(),
             mutations: self.mutations,
             census: self.census.clone(),
+            happened: self.happened_so_far(),
         }
     }
 
@@ -80,6 +82,7 @@ impl Keyspace {
         }
         self.mutations = savepoint.mutations;
         self.census = savepoint.census.take();
+        self.forget_happened(savepoint.happened);
         self.release(savepoint);
     }
 

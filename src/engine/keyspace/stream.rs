@@ -97,6 +97,7 @@ impl Keyspace {
     ) -> Answer<Option<R>> {
         self.ensure(db, key, Kind::Stream, || Part::Meta)?;
         let mut bytes = 0;
+        let before = self.consumers(db, key);
         let result = self.change(db, key, |value, rows| {
             let (Value::Stream(stream), Rows::Stream(rows)) = (value, rows) else { return None };
             let before = rows.entries.len();
@@ -105,7 +106,21 @@ impl Keyspace {
             Some(result)
         });
         self.grown += bytes;
+        if self.consumers(db, key) > before {
+            self.besides(db, key, "xgroup-createconsumer");
+        }
         Ok(result.flatten())
+    }
+
+    /// Consumers in all groups; only counted for those who listen.
+    fn consumers(&self, db: Db, key: &Bytes) -> usize {
+        let entry = self.peek(db, key).filter(|_| self.is_heard());
+        match entry.map(|entry| &entry.value) {
+            Some(Value::Stream(stream)) => {
+                stream.groups.values().map(|group| group.consumers.len()).sum()
+            }
+            _ => 0,
+        }
     }
 }
 

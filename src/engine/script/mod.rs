@@ -172,7 +172,6 @@ impl Scripts {
         *ks = run.keyspace;
         if let Some(mut needs) = run.lacking {
             ks.rollback(savepoint);
-            self.shared.outside(|outside| outside.rolled_back());
             // The first look at each key that is declared, all at once.
             let declared = start.keys.iter().map(|key| Need {
                 db: call.db,

@@ -31,9 +31,6 @@ pub trait Outside: Send {
     /// Runs a command that is allowed in scripts and that the engine does not have.
     fn call(&mut self, keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply>;
 
-    /// The script is run again from its beginning: what it has published is not to be sent.
-    fn rolled_back(&mut self) {}
-
     /// Whether the user who runs the script may call this command.
     fn may_call(&self, _words: &[Bytes]) -> bool {
         true

@@ -52,6 +52,9 @@ pub fn xadd(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         change.stream.entries_added = change.stream.entries_added.wrapping_add(1);
         remove_oldest(change, trimmed);
     })?;
+    if trimmed > 0 {
+        ks.besides(call.db, key, "xtrim");
+    }
     Ok(id_reply(new))
 }
 

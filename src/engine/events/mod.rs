@@ -1,0 +1,270 @@
+//! Keyspace events: what commands mean to those who listen.
+//!
+//! They are made from what has really changed and from the command's row in [`table`], so that the commands
+//! themselves know nothing of them. Names and order are those of Redis 7.0.
+
+mod class;
+mod table;
+
+use bytes::Bytes;
+
+pub use class::{Class, Classes};
+
+use self::table::Rule;
+use super::keyspace::{Touch, What};
+use super::stop::{Answer, Stop};
+use super::{Call, Db, Keyspace};
+use crate::commands;
+use crate::resp::Reply;
+
+/// What others may want to hear of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happened {
+    Event {
+        class: Class,
+        name: &'static str,
+        db: Db,
+        key: Bytes,
+    },
+    /// A key has changed, or is gone.
+    Changed {
+        key: Bytes,
+        /// Its time was over: nobody has done it.
+        expired: bool,
+    },
+    /// All keys of a database, or of all of them, are gone.
+    Flushed,
+    /// A message on its way to subscribers.
+    Published {
+        channel: Bytes,
+        text: Bytes,
+        sharded: bool,
+    },
+}
+
+/// What a whole command did to one key.
+struct Fate {
+    db: Db,
+    key: Bytes,
+    before: bool,
+    after: bool,
+    /// Its own content or time is another, not only something beside it.
+    changed: bool,
+    besides: Vec<&'static str>,
+}
+
+/// Turns what a command has touched into events.
+pub fn tell(ks: &mut Keyspace, call: &Call<'_>, name: &str, answer: &Answer<Reply>) {
+    let touches = ks.take_touches();
+    if let Err(Stop::NotLoaded(_)) = answer {
+        return;
+    }
+    if touches.is_empty() && !matches!(answer, Ok(_)) {
+        return;
+    }
+    let rule = table::rule(name);
+    let fates = fates(ks, touches);
+    if rule != Some(Rule::Quiet) {
+        for fate in fates.iter().filter(|fate| fate.changed) {
+            ks.happen(Happened::Changed { key: fate.key.clone(), expired: false });
+        }
+    }
+    match (rule, answer) {
+        (Some(rule), Ok(reply)) => apply(ks, call, rule, reply, &fates),
+        (None, Ok(_)) => misses(ks, call, name),
+        _ => {}
+    }
+}
+
+/// What became of each key, in the order in which they were touched first.
+fn fates(ks: &Keyspace, touches: Vec<Touch>) -> Vec<Fate> {
+    let mut fates: Vec<Fate> = Vec::new();
+    let mut places = hashbrown::HashMap::<(Db, Bytes), usize, ahash::RandomState>::default();
+    for Touch { db, key, what } in touches {
+        let at = *places.entry((db, key.clone())).or_insert_with(|| {
+            let (before, after) = (what != What::Made, ks.peek(db, &key).is_some());
+            fates.push(Fate { db, key, before, after, changed: false, besides: Vec::new() });
+            fates.len() - 1
+        });
+        match what {
+            What::Besides(event) => fates[at].besides.push(event),
+            _ => fates[at].changed = true,
+        }
+    }
+    fates
+}
+
+/// `keymiss`, for keys that a reader has not found.
+fn misses(ks: &mut Keyspace, call: &Call<'_>, name: &str) {
+    if !ks.wants(Class::Miss) {
+        return;
+    }
+    let Some(command) = commands::lookup(name.as_bytes()).filter(|found| found.flags.readonly) else {
+        return;
+    };
+    for (at, _) in command.keys(call.args) {
+        let key = &call.args[at];
+        if ks.peek(call.db, key).is_none() {
+            ks.event(Class::Miss, "keymiss", call.db, key);
+        }
+    }
+}
+
+fn apply(ks: &mut Keyspace, call: &Call<'_>, rule: Rule, reply: &Reply, fates: &[Fate]) {
+    match rule {
+        Rule::Each(class, name) => each(ks, fates, class, name),
+        Rule::Fresh(class, name) => {
+            for fate in fates.iter().filter(|fate| fate.after) {
+                ks.event(Class::New, "new", fate.db, &fate.key);
+                ks.event(class, name, fate.db, &fate.key);
+            }
+        }
+        Rule::Store(class, name) => {
+            for fate in fates {
+                new(ks, fate);
+                if fate.after {
+                    ks.event(class, name, fate.db, &fate.key);
+                }
+                gone(ks, fate);
+            }
+        }
+        Rule::Remove => fates.iter().for_each(|fate| gone(ks, fate)),
+        Rule::SetString => {
+            each(ks, fates, Class::String, "set");
+            let timed = call.args.len() > 3 && !option(call, "keepttl");
+            let expires = |fate: &&Fate| {
+                timed && ks.peek(fate.db, &fate.key).is_some_and(|e| e.expires_at_ms.is_some())
+            };
+            if let Some(fate) = fates.iter().find(expires) {
+                ks.event(Class::Generic, "expire", fate.db, &fate.key);
+            }
+        }
+        Rule::Expire if *reply == Reply::Int(1) => expired(ks, call, fates),
+        Rule::GetEx if option(call, "persist") => each(ks, fates, Class::Generic, "persist"),
+        Rule::GetEx if call.args.len() > 2 && *reply != Reply::Nil => expired(ks, call, fates),
+        Rule::Always(class, name) => match fates {
+            [] => {
+                if let Some(key) = call.args.get(1).filter(|key| ks.peek(call.db, key).is_some()) {
+                    ks.event(class, name, call.db, key);
+                }
+            }
+            fates => each(ks, fates, class, name),
+        },
+        Rule::Pair(class, first, second) => {
+            for fate in fates {
+                let source = call.args.get(1) == Some(&fate.key);
+                each(ks, std::slice::from_ref(fate), class, if source { first } else { second });
+            }
+        }
+        Rule::Moved(from, to) => {
+            for fate in fates.iter().filter(|fate| fate.after) {
+                ks.event(Class::New, "new", fate.db, &fate.key);
+            }
+            for (there, name) in [(false, from), (true, to)] {
+                for fate in fates.iter().filter(|fate| fate.after == there) {
+                    ks.event(Class::Generic, name, fate.db, &fate.key);
+                }
+            }
+        }
+        Rule::Shift => shift(ks, call, reply, fates),
+        Rule::PopList => {
+            let left = option(call, "left");
+            each(ks, fates, Class::List, if left { "lpop" } else { "rpop" });
+        }
+        Rule::PopSorted => {
+            let least = option(call, "min");
+            each(ks, fates, Class::ZSet, if least { "zpopmin" } else { "zpopmax" });
+        }
+        Rule::Score => {
+            let options = call.args.iter().skip(2).take_while(|word| word[..].is_ascii() && word.iter().any(u8::is_ascii_alphabetic));
+            let incr = options.into_iter().any(|word| word.eq_ignore_ascii_case(b"incr"));
+            each(ks, fates, Class::ZSet, if incr { "zincr" } else { "zadd" });
+        }
+        Rule::Group => {
+            let name = match call.args.get(1).map(|name| name.to_ascii_lowercase()).as_deref() {
+                Some(b"create") => Some("xgroup-create"),
+                Some(b"setid") => Some("xgroup-setid"),
+                Some(b"destroy") => Some("xgroup-destroy"),
+                Some(b"delconsumer") => Some("xgroup-delconsumer"),
+                _ => None,
+            };
+            match name {
+                Some(name) => each(ks, fates, Class::Stream, name),
+                None => besides(ks, fates),
+            }
+        }
+        Rule::Quiet => besides(ks, fates),
+        Rule::Expire | Rule::GetEx => {}
+    }
+}
+
+/// True when one of the arguments behind the key is this word.
+fn option(call: &Call<'_>, word: &str) -> bool {
+    call.args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+fn new(ks: &mut Keyspace, fate: &Fate) {
+    if fate.after && !fate.before {
+        ks.event(Class::New, "new", fate.db, &fate.key);
+    }
+}
+
+fn gone(ks: &mut Keyspace, fate: &Fate) {
+    if fate.before && !fate.after {
+        ks.event(Class::Generic, "del", fate.db, &fate.key);
+    }
+}
+
+fn each(ks: &mut Keyspace, fates: &[Fate], class: Class, name: &'static str) {
+    for fate in fates {
+        new(ks, fate);
+        if fate.changed {
+            ks.event(class, name, fate.db, &fate.key);
+        }
+        for name in &fate.besides {
+            ks.event(class, name, fate.db, &fate.key);
+        }
+        gone(ks, fate);
+    }
+}
+
+fn besides(ks: &mut Keyspace, fates: &[Fate]) {
+    for fate in fates {
+        for name in &fate.besides {
+            ks.event(Class::Stream, name, fate.db, &fate.key);
+        }
+    }
+}
+
+/// The key has a new time, or none of its own any more.
+fn expired(ks: &mut Keyspace, call: &Call<'_>, fates: &[Fate]) {
+    let Some(key) = call.args.get(1) else { return };
+    if fates.iter().any(|fate| !fate.after) {
+        return fates.iter().for_each(|fate| gone(ks, fate));
+    }
+    if fates.is_empty() {
+        ks.happen(Happened::Changed { key: key.clone(), expired: false });
+    }
+    ks.event(Class::Generic, "expire", call.db, key);
+}
+
+fn shift(ks: &mut Keyspace, call: &Call<'_>, reply: &Reply, fates: &[Fate]) {
+    let (Reply::Bulk(_), [name, source, target, ..]) = (reply, call.args) else { return };
+    let end = |at: usize, left: &'static str, right: &'static str| {
+        let is_left = call.args.get(at).is_some_and(|end| end.eq_ignore_ascii_case(b"left"));
+        if is_left { left } else { right }
+    };
+    let (push, pop) = match name.to_ascii_lowercase().ends_with(b"rpoplpush") {
+        true => ("lpush", "rpop"),
+        false => (end(4, "lpush", "rpush"), end(3, "lpop", "rpop")),
+    };
+    let of = |key: &Bytes| fates.iter().find(|fate| fate.key == *key);
+    if let Some(fate) = of(target) {
+        new(ks, fate);
+    }
+    ks.event(Class::List, push, call.db, target);
+    ks.event(Class::List, pop, call.db, source);
+    if let Some(fate) = of(source) {
+        gone(ks, fate);
+    }
+}

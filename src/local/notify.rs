@@ -1,0 +1,58 @@
+//! What has happened to keys reaches those who listen, in order, once it can no longer be rolled back.
+//! Source: <https://redis.io/docs/latest/develop/pubsub/keyspace-notifications/>.
+
+use bytes::Bytes;
+
+use super::period::Period;
+use crate::engine::Db;
+use crate::engine::events::{Class, Classes, Happened};
+
+impl Period {
+    /// Has the keyspace write down what somebody wants to hear.
+    pub fn listen(&self) {
+        let events = self.settings.borrow().events;
+        let published = events.contains(Class::Keyspace) || events.contains(Class::Keyevent);
+        let wanted = if published { events } else { Classes::default() };
+        self.keyspace.borrow_mut().listen(wanted, false);
+    }
+
+    /// Tells everybody concerned what has happened since the last call.
+    pub fn deliver(&self) {
+        if !self.keyspace.borrow().has_happened() {
+            return;
+        }
+        let happened = self.keyspace.borrow_mut().take_happened();
+        for one in happened {
+            match one {
+                Happened::Published { channel, text, sharded } => {
+                    self.publish(&channel, &text, sharded);
+                }
+                Happened::Event { name, db, key, .. } => self.publish_event(name, db, &key),
+                Happened::Changed { .. } | Happened::Flushed => {}
+            }
+        }
+    }
+
+    fn publish_event(&self, name: &'static str, db: Db, key: &Bytes) {
+        let events = self.settings.borrow().events;
+        let event = Bytes::from_static(name.as_bytes());
+        let channel = |kind: &str, of: &Bytes| -> Bytes {
+            [format!("__{kind}@{db}__:").as_bytes(), of].concat().into()
+        };
+        if events.contains(Class::Keyspace) {
+            self.publish(&channel("keyspace", key), &event, false);
+        }
+        if events.contains(Class::Keyevent) {
+            self.publish(&channel("keyevent", &event), key, false);
+        }
+    }
+
+    fn publish(&self, channel: &Bytes, text: &Bytes, sharded: bool) {
+        let peers = self.peers.borrow();
+        self.channels.lock().publish(channel, text, sharded, &mut |peer, message| {
+            if let Some(peer) = peers.get(&peer) {
+                peer.push(message);
+            }
+        });
+    }
+}
