@@ -29,8 +29,13 @@ pub enum Happened {
     /// A key has changed, or is gone.
     Changed {
         key: Bytes,
-        /// Its time was over: nobody has done it.
-        expired: bool,
+        /// Who has done it; 0: its time was over.
+        by: u64,
+    },
+    /// Somebody who keeps what is read has read a key.
+    Read {
+        key: Bytes,
+        by: u64,
     },
     /// All keys of a database, or of all of them, are gone.
     Flushed,
@@ -66,12 +71,12 @@ pub fn tell(ks: &mut Keyspace, call: &Call<'_>, name: &str, answer: &Answer<Repl
     let fates = fates(ks, touches);
     if rule != Some(Rule::Quiet) {
         for fate in fates.iter().filter(|fate| fate.changed) {
-            ks.happen(Happened::Changed { key: fate.key.clone(), expired: false });
+            ks.happen(Happened::Changed { key: fate.key.clone(), by: ks.actor() });
         }
     }
     match (rule, answer) {
         (Some(rule), Ok(reply)) => apply(ks, call, rule, reply, &fates),
-        (None, Ok(_)) => misses(ks, call, name),
+        (None, Ok(_)) => reads(ks, call, name),
         _ => {}
     }
 }
@@ -94,17 +99,24 @@ fn fates(ks: &Keyspace, touches: Vec<Touch>) -> Vec<Fate> {
     fates
 }
 
-/// `keymiss`, for keys that a reader has not found.
-fn misses(ks: &mut Keyspace, call: &Call<'_>, name: &str) {
-    if !ks.wants(Class::Miss) {
+/// What a reader has found, for who keeps it, and not found.
+fn reads(ks: &mut Keyspace, call: &Call<'_>, name: &str) {
+    let (kept, misses) = (ks.notes_reads(), ks.wants(Class::Miss));
+    if !kept && !misses {
         return;
     }
-    let Some(command) = commands::lookup(name.as_bytes()).filter(|found| found.flags.readonly) else {
-        return;
+    let Some(command) = commands::lookup(name.as_bytes()) else { return };
+    let keys = match call.args.get(1).and_then(|sub| commands::lookup_sub(command, sub)) {
+        Some(sub) if sub.flags.readonly => sub.keys(call.args),
+        None if command.flags.readonly => command.keys(call.args),
+        _ => return,
     };
-    for (at, _) in command.keys(call.args) {
+    for (at, _) in keys {
         let key = &call.args[at];
-        if ks.peek(call.db, key).is_none() {
+        if kept {
+            ks.happen(Happened::Read { key: key.clone(), by: ks.actor() });
+        }
+        if name != "object" && ks.peek(call.db, key).is_none() {
             ks.event(Class::Miss, "keymiss", call.db, key);
         }
     }
@@ -137,6 +149,15 @@ fn apply(ks: &mut Keyspace, call: &Call<'_>, rule: Rule, reply: &Reply, fates: &
             };
             if let Some(fate) = fates.iter().find(expires) {
                 ks.event(Class::Generic, "expire", fate.db, &fate.key);
+            }
+        }
+        Rule::SetMany if !fates.is_empty() => {
+            for (at, key) in call.args.iter().enumerate().skip(1).step_by(2) {
+                let again = || call.args[1..at].iter().step_by(2).any(|other| other == key);
+                if let Some(fate) = fates.iter().find(|fate| fate.key == *key && !again()) {
+                    new(ks, fate);
+                }
+                ks.event(Class::String, "set", call.db, key);
             }
         }
         Rule::Expire if *reply == Reply::Int(1) => expired(ks, call, fates),
@@ -194,7 +215,7 @@ fn apply(ks: &mut Keyspace, call: &Call<'_>, rule: Rule, reply: &Reply, fates: &
             }
         }
         Rule::Quiet => besides(ks, fates),
-        Rule::Expire | Rule::GetEx => {}
+        Rule::SetMany | Rule::Expire | Rule::GetEx => {}
     }
 }
 
@@ -243,7 +264,7 @@ fn expired(ks: &mut Keyspace, call: &Call<'_>, fates: &[Fate]) {
         return fates.iter().for_each(|fate| gone(ks, fate));
     }
     if fates.is_empty() {
-        ks.happen(Happened::Changed { key: key.clone(), expired: false });
+        ks.happen(Happened::Changed { key: key.clone(), by: ks.actor() });
     }
     ks.event(Class::Generic, "expire", call.db, key);
 }

@@ -20,6 +20,8 @@ pub enum Rule {
     Remove,
     /// A string that is set, perhaps with an expiry.
     SetString,
+    /// Keys and strings in turn; a key may come twice.
+    SetMany,
     /// By the reply: the expiry was set, or the key deleted since the time was over.
     Expire,
     GetEx,
@@ -86,8 +88,8 @@ const RULES: &[(&str, Rule)] = &[
     ("lset", Rule::Each(List, "lset")),
     ("ltrim", Rule::Always(List, "ltrim")),
     ("move", Rule::Moved("move_from", "move_to")),
-    ("mset", Rule::Each(String, "set")),
-    ("msetnx", Rule::Each(String, "set")),
+    ("mset", Rule::SetMany),
+    ("msetnx", Rule::SetMany),
     ("persist", Rule::Each(Generic, "persist")),
     ("pexpire", Rule::Expire),
     ("pexpireat", Rule::Expire),
