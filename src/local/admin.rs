@@ -127,8 +127,7 @@ impl Session {
     }
 
     fn ping(&self, args: &[Bytes]) -> Reply {
-        let subscribed = self.subscriptions.iter().any(|names| !names.is_empty());
-        if subscribed && self.peer.protocol.get() == Protocol::Resp2 {
+        if self.peer.subscribed.get() && self.peer.protocol.get() == Protocol::Resp2 {
             let echoed = args.get(1).cloned().unwrap_or_default();
             return Reply::Array(vec![Reply::bulk("pong"), Reply::Bulk(echoed)]);
         }
@@ -277,10 +276,10 @@ impl Session {
                 self.period.unpause();
                 Ok(Reply::OK)
             }
-            b"tracking" | b"caching" | b"getredir" | b"trackinginfo" => {
-                let name = String::from_utf8_lossy(sub).to_uppercase();
-                Err(Stop::failed(format!("ERR CLIENT {name} is not available in postgres_only")))
-            }
+            b"tracking" => self.tracking(args),
+            b"caching" => self.caching(&args[2]),
+            b"getredir" => Ok(self.redirection()),
+            b"trackinginfo" => Ok(self.tracking_info()),
             _ => Err(unknown_sub("client", &args[1])),
         }
     }
@@ -321,6 +320,7 @@ impl Session {
             b"set" => {
                 let answer = self.period.settings.borrow_mut().set(&args[2..]);
                 self.period.listen();
+                self.period.limit_tracking();
                 answer
             }
             b"resetstat" => {

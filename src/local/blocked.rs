@@ -100,7 +100,7 @@ impl Period {
 impl Period {
     /// Runs the command again. Where one of several keys is of another type, the others still count.
     fn attempt(&self, waiter: &Waiter) -> Answer<Reply> {
-        let run = |args: &[Bytes]| self.execute(waiter.db, waiter.peer.protocol.get(), args);
+        let run = |args: &[Bytes]| self.execute(&waiter.peer, waiter.db, args);
         let answer = run(&waiter.args);
         let singles = match &answer {
             Err(Stop::Error(_)) => key_by_key(&waiter.args),

@@ -38,6 +38,8 @@ const PARAMETERS: &[(&str, &str, Change)] = &[
     ("slowlog-max-len", "128", Change::Ignored),
     ("stream-node-max-bytes", "4096", Change::Ignored),
     ("stream-node-max-entries", "100", Change::Ignored),
+    // Most keys that are remembered for CLIENT TRACKING.
+    ("tracking-table-max-keys", "1000000", Change::Ignored),
     ("timeout", "0", Change::Never),
     ("zset-max-listpack-entries", "128", Change::Ignored),
     ("zset-max-listpack-value", "64", Change::Ignored),
@@ -83,6 +85,12 @@ impl Settings {
         Reply::Map(
             found.map(|((name, ..), v)| (Reply::bulk(*name), Reply::bulk(v.clone()))).collect(),
         )
+    }
+
+    /// A parameter that is a number; 0 when it is none.
+    pub fn number(&self, name: &str) -> i64 {
+        let at = PARAMETERS.iter().position(|(known, ..)| *known == name);
+        at.and_then(|at| self.values[at].parse().ok()).unwrap_or_default()
     }
 
     /// `CONFIG SET name value …`: all or nothing.

@@ -42,6 +42,7 @@ impl Period {
         let uptime = self.started.elapsed().as_secs();
         let field = |name: &str, value: &dyn std::fmt::Display| (name.into(), value.to_string());
         let blocked = self.blocked.borrow().count();
+        let [keys, items, prefixes] = self.tracking.borrow().counts();
         let keyspace = self.keyspace.borrow();
         let known = keyspace.counted().into_iter().map(|(db, count)| {
             let Count { keys, expires } = count;
@@ -65,6 +66,7 @@ impl Period {
                 vec![
                     field("connected_clients", &self.peers.borrow().len()),
                     field("blocked_clients", &blocked),
+                    field("tracking_clients", &self.tracking.borrow().clients),
                 ],
             ),
             (
@@ -84,7 +86,15 @@ impl Period {
                     field("aof_enabled", &1),
                 ],
             ),
-            ("Stats", vec![field("total_commands_processed", &self.commands.get())]),
+            (
+                "Stats",
+                vec![
+                    field("total_commands_processed", &self.commands.get()),
+                    field("tracking_total_keys", &keys),
+                    field("tracking_total_items", &items),
+                    field("tracking_total_prefixes", &prefixes),
+                ],
+            ),
             ("Replication", vec![field("role", &"master"), field("connected_slaves", &0)]),
             ("Commandstats", self.statistics.borrow().commands()),
             ("Errorstats", self.statistics.borrow().errors()),

@@ -23,14 +23,15 @@
 mod admin;
 mod away;
 mod blocked;
+mod caching;
 mod channels;
 mod config;
 mod follower;
 mod info;
 mod keeper;
 mod link;
-mod office;
 mod notify;
+mod office;
 mod peer;
 mod period;
 mod run;
@@ -38,6 +39,7 @@ mod server;
 mod session;
 mod statistics;
 mod tenure;
+mod tracking;
 mod transaction;
 mod walk;
 

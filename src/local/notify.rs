@@ -13,7 +13,8 @@ impl Period {
         let events = self.settings.borrow().events;
         let published = events.contains(Class::Keyspace) || events.contains(Class::Keyevent);
         let wanted = if published { events } else { Classes::default() };
-        self.keyspace.borrow_mut().listen(wanted, false);
+        let tracked = self.tracking.borrow().clients > 0;
+        self.keyspace.borrow_mut().listen(wanted, tracked);
     }
 
     /// Tells everybody concerned what has happened since the last call.
@@ -28,9 +29,13 @@ impl Period {
                     self.publish(&channel, &text, sharded);
                 }
                 Happened::Event { name, db, key, .. } => self.publish_event(name, db, &key),
-                Happened::Changed { .. } | Happened::Flushed => {}
+                Happened::Changed { key, by } => self.invalidate(&key, by),
+                Happened::Flushed => self.invalidate_all(),
+                Happened::Read { key, by } => self.tracking.borrow_mut().remember(by, key),
             }
         }
+        self.broadcast();
+        self.limit_tracking();
     }
 
     fn publish_event(&self, name: &'static str, db: Db, key: &Bytes) {

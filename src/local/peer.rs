@@ -4,6 +4,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::tracking::Tracked;
 use crate::resp::{Protocol, Reply, encode};
 
 /// How a blocked client goes on.
@@ -27,6 +28,9 @@ pub(super) struct Peer {
     pub blocked: Cell<bool>,
     pub unblock: Cell<Option<Unblock>>,
     pub monitor: Cell<bool>,
+    pub subscribed: Cell<bool>,
+    /// `CLIENT TRACKING`.
+    pub tracked: RefCell<Option<Tracked>>,
 }
 
 impl Peer {
@@ -42,6 +46,8 @@ impl Peer {
             blocked: Cell::new(false),
             unblock: Cell::new(None),
             monitor: Cell::new(false),
+            subscribed: Cell::new(false),
+            tracked: RefCell::default(),
         }
     }
 

@@ -15,6 +15,7 @@ use super::follower::{Follower, LeadError};
 use super::peer::Peer;
 use super::statistics::Statistics;
 use super::tenure::Tenure;
+use super::tracking::Tracking;
 use super::walk::{Cursors, Named, Question};
 use crate::config::Config;
 use crate::engine::script::Scripts;
@@ -53,6 +54,7 @@ pub(super) struct Period {
     pub channels: Arc<Mutex<Channels>>,
     pub peers: RefCell<BTreeMap<u64, Rc<Peer>>>,
     pub blocked: RefCell<Blocked>,
+    pub tracking: RefCell<Tracking>,
     pub settings: RefCell<Settings>,
     /// What somebody waits for, and whom to tell.
     pub wanted: RefCell<Vec<(Vec<Need>, oneshot::Sender<()>)>>,
@@ -128,6 +130,7 @@ impl Period {
             channels,
             peers: RefCell::default(),
             blocked: RefCell::default(),
+            tracking: RefCell::default(),
             settings: RefCell::default(),
             wanted: RefCell::default(),
             questions: RefCell::default(),
@@ -158,5 +161,4 @@ impl Period {
         self.finishing.set(true);
         self.work.notify_one();
     }
-
 }

@@ -4,12 +4,14 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 
 use super::keeper::Gone;
+use super::peer::Peer;
 use super::period::Period;
 use super::session::Session;
+use super::tracking::Tracked;
 use crate::commands;
 use crate::engine::script::Scripts;
 use crate::engine::{self, Answer, Call, Db, Need, Stop};
-use crate::resp::{Protocol, Reply};
+use crate::resp::Reply;
 
 /// A command may stop for a need this many times; every load brings what was asked for, so only a
 /// defect, or a cache far too small, gets here.
@@ -22,9 +24,11 @@ pub(super) fn now_ms() -> i64 {
 
 impl Period {
     /// Runs one command of the engine with what is in memory.
-    pub fn execute(&self, db: Db, protocol: Protocol, args: &[Bytes]) -> Answer<Reply> {
+    pub fn execute(&self, peer: &Peer, db: Db, args: &[Bytes]) -> Answer<Reply> {
+        let protocol = peer.protocol.get();
         let mut keyspace = self.keyspace.borrow_mut();
         keyspace.now_ms = now_ms();
+        keyspace.act(peer.id, peer.tracked.borrow().as_ref().is_some_and(Tracked::reads));
         let before = keyspace.mutations();
         let call = Call { db, protocol, args, from_log: false };
         let answer = match args.first() {
@@ -82,7 +86,7 @@ impl Session {
         let start = Instant::now();
         let answer = match self.own(args) {
             Some(answer) => answer,
-            None => self.period.execute(self.db, self.peer.protocol.get(), args),
+            None => self.period.execute(&self.peer, self.db, args),
         };
         if !matches!(answer, Err(Stop::NotLoaded(_))) {
             self.note(args, start.elapsed(), &answer);

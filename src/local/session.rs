@@ -129,6 +129,12 @@ impl Session {
                 self.answer(&reply);
             }
         }
+        if self.multi.is_none()
+            && name != "client"
+            && let Some(tracked) = &mut *self.peer.tracked.borrow_mut()
+        {
+            tracked.caching = false;
+        }
         self.period.deliver();
         self.serve_blocked();
         Ok(Flow::Go)
@@ -137,8 +143,7 @@ impl Session {
     /// Why the command is not even looked at; in the order in which Redis looks.
     fn refusal(&self, command: Option<&Command>, args: &[Bytes]) -> Option<Reply> {
         let Some(command) = command else {
-            let period = &self.period;
-            let unknown = period.execute(self.db, Protocol::Resp2, args);
+            let unknown = self.period.execute(&self.peer, self.db, args);
             return match unknown {
                 Err(crate::engine::Stop::Error(text)) => Some(Reply::Error(text)),
                 _ => None,
@@ -154,7 +159,7 @@ impl Session {
         if !self.trusted && !free {
             return Some(Reply::error("NOAUTH Authentication required."));
         }
-        let subscribed = self.subscriptions.iter().any(|names| !names.is_empty());
+        let subscribed = self.peer.subscribed.get();
         let resp2 = self.peer.protocol.get() == Protocol::Resp2;
         if subscribed && resp2 && !WHILE_SUBSCRIBED.contains(&command.name) {
             return Some(Reply::error(format!(
@@ -199,6 +204,8 @@ impl Session {
             drop(channels);
             self.confirm(kind, on, Some(name));
         }
+        let any = self.subscriptions.iter().any(|names| !names.is_empty());
+        self.peer.subscribed.set(any);
     }
 
     fn confirm(&self, kind: Kind, on: bool, name: Option<Bytes>) {
@@ -217,6 +224,8 @@ impl Session {
     pub fn leave(&mut self) {
         self.multi = None;
         self.watched.clear();
+        self.untrack();
+        self.peer.subscribed.set(false);
         let mut channels = self.period.channels.lock();
         for (kind, names) in
             [Kind::Channel, Kind::Pattern, Kind::Shard].into_iter().zip(&mut self.subscriptions)

@@ -54,8 +54,7 @@ fn keyspace_events_are_those_of_redis() {
     for client in [&mut theirs, &mut ours] {
         assert_eq!(client.run("CONFIG SET notify-keyspace-events KEAn"), Value::ok());
     }
-    let (mut their_ear, mut our_ear) =
-        (listener(redis.client()), listener(tandem.raw_client()));
+    let (mut their_ear, mut our_ear) = (listener(redis.client()), listener(tandem.raw_client()));
     let mut history: Vec<String> = Vec::new();
     let seconds = std::env::var("TANDEM_TEST_SECONDS").ok().and_then(|s| s.parse().ok());
     let (began, mut count) = (Instant::now(), 0);

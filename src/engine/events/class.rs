@@ -98,9 +98,13 @@ mod tests {
 
     #[test]
     fn letters_are_shown_as_redis_shows_them() {
-        for (given, shown) in
-            [("KA", "AK"), ("gKE", "gKE"), ("$lshzxeKE", "$lshzxeKE"), ("g$lshzxetdnEKm", "AKEm"), ("nE", "nE")]
-        {
+        for (given, shown) in [
+            ("KA", "AK"),
+            ("gKE", "gKE"),
+            ("$lshzxeKE", "$lshzxeKE"),
+            ("g$lshzxetdnEKm", "AKEm"),
+            ("nE", "nE"),
+        ] {
             assert_eq!(Classes::parse(given).map(|c| c.to_string()).as_deref(), Some(shown));
         }
         assert_eq!(Classes::parse("Kq"), None);

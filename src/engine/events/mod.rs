@@ -197,7 +197,10 @@ fn apply(ks: &mut Keyspace, call: &Call<'_>, rule: Rule, reply: &Reply, fates: &
             each(ks, fates, Class::ZSet, if least { "zpopmin" } else { "zpopmax" });
         }
         Rule::Score => {
-            let options = call.args.iter().skip(2).take_while(|word| word[..].is_ascii() && word.iter().any(u8::is_ascii_alphabetic));
+            let options =
+                call.args.iter().skip(2).take_while(|word| {
+                    word[..].is_ascii() && word.iter().any(u8::is_ascii_alphabetic)
+                });
             let incr = options.into_iter().any(|word| word.eq_ignore_ascii_case(b"incr"));
             each(ks, fates, Class::ZSet, if incr { "zincr" } else { "zadd" });
         }

@@ -162,7 +162,8 @@ mod tests {
     fn every_command_that_writes_has_a_rule() {
         for command in commands::all().filter(|command| command.flags.write) {
             let name = command.name.split('|').next().unwrap_or_default();
-            let known = rule(name).is_some() || WITHOUT.contains(&name) || name.ends_with("-asking");
+            let known =
+                rule(name).is_some() || WITHOUT.contains(&name) || name.ends_with("-asking");
             assert!(known, "{name}");
         }
         assert!(RULES.iter().all(|(name, _)| commands::lookup(name.as_bytes()).is_some()));

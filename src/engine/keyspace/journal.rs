@@ -30,6 +30,8 @@ pub enum What {
 pub(super) struct Journal {
     on: bool,
     wanted: Classes,
+    actor: u64,
+    reads: bool,
     touches: Vec<Touch>,
     happened: Vec<Happened>,
 }
@@ -39,6 +41,19 @@ impl Keyspace {
     pub fn listen(&mut self, wanted: Classes, changes: bool) {
         self.journal.on = changes || !wanted.is_empty();
         self.journal.wanted = wanted;
+    }
+
+    /// Says who runs the commands from here on (0: nobody), and whether what they read is noted too.
+    pub fn act(&mut self, actor: u64, reads: bool) {
+        (self.journal.actor, self.journal.reads) = (actor, reads);
+    }
+
+    pub fn actor(&self) -> u64 {
+        self.journal.actor
+    }
+
+    pub fn notes_reads(&self) -> bool {
+        self.journal.reads
     }
 
     /// True when somebody listens.

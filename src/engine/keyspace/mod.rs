@@ -195,7 +195,7 @@ impl Keyspace {
             self.discard(db, key);
             if self.is_heard() {
                 self.event(Class::Expired, "expired", db, key);
-                self.happen(Happened::Changed { key: key.clone(), expired: true });
+                self.happen(Happened::Changed { key: key.clone(), by: 0 });
             }
         }
     }
