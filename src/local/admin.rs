@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::channels::Kind;
+use super::greeting::{NOT_TRUSTED, greeting};
 use super::peer::Unblock;
 use super::period::Period;
 use super::session::Session;
@@ -13,10 +14,6 @@ use crate::engine::events::Happened;
 use crate::engine::{Answer, Stop};
 use crate::resp::{Protocol, Reply};
 use crate::strategy::Barrier;
-
-const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
-const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default \
-     user. Are you sure your configuration is correct?";
 
 /// Far beyond anybody's patience, and within what a clock can add.
 const MAX_PAUSE_MS: u64 = 1 << 40;
@@ -144,17 +141,7 @@ impl Session {
     }
 
     fn auth(&mut self, words: &[Bytes]) -> Answer<Reply> {
-        let (user, password) = match words {
-            [password] => (&b"default"[..], password),
-            [user, password] => (&user[..], password),
-            _ => return Err(Stop::SYNTAX),
-        };
-        if words.len() == 1 && !self.period.asks() {
-            return Err(Stop::error(NO_PASSWORD));
-        }
-        if !self.period.is_own(user, password) {
-            return Err(Stop::error(WRONGPASS));
-        }
+        self.period.credentials.check(words)?;
         self.trusted = true;
         Ok(Reply::OK)
     }
@@ -187,25 +174,10 @@ impl Session {
             return Err(Stop::SYNTAX);
         }
         if !self.trusted {
-            return Err(Stop::error(
-                "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
-                 HELLO AUTH <user> <pass> option can be used to authenticate the client and select \
-                 the RESP protocol version at the same time",
-            ));
+            return Err(NOT_TRUSTED);
         }
         self.peer.protocol.set(protocol);
-        let number = if protocol == Protocol::Resp3 { 3 } else { 2 };
-        let id = i64::try_from(self.peer.id).unwrap_or_default();
-        let pair = |name: &'static str, value| (Reply::bulk(name), value);
-        Ok(Reply::Map(vec![
-            pair("server", Reply::bulk("redis")),
-            pair("version", Reply::bulk(super::info::REDIS_VERSION)),
-            pair("proto", Reply::Int(number)),
-            pair("id", Reply::Int(id)),
-            pair("mode", Reply::bulk("standalone")),
-            pair("role", Reply::bulk("master")),
-            pair("modules", Reply::Array(Vec::new())),
-        ]))
+        Ok(greeting(protocol, self.peer.id))
     }
 
     /// `PUBLISH`. The barriers of the proxy's connections are for the commit, not for subscribers.
@@ -291,7 +263,9 @@ impl Session {
         }
         for pair in words.chunks(2) {
             let of_user = pair[0].eq_ignore_ascii_case(b"user");
-            if let Some(user) = pair.get(1).filter(|user| of_user && **user != self.period.user()) {
+            if let Some(user) =
+                pair.get(1).filter(|user| of_user && **user != self.period.credentials.name())
+            {
                 let user = String::from_utf8_lossy(user);
                 return Err(Stop::failed(format!("ERR No such user '{user}'")));
             }
@@ -345,7 +319,7 @@ impl Session {
 
     fn acl(&self, sub: &[u8]) -> Answer<Reply> {
         match sub {
-            b"whoami" => Ok(Reply::bulk(self.period.user().to_owned())),
+            b"whoami" => Ok(Reply::bulk(self.period.credentials.name().to_owned())),
             _ => Err(Stop::error("ERR users are not managed in postgres_only")),
         }
     }
@@ -364,18 +338,7 @@ impl Session {
 impl Period {
     /// True when clients have to say a password.
     pub fn asks(&self) -> bool {
-        !self.credentials.password.is_empty()
-    }
-
-    fn user(&self) -> &str {
-        if self.credentials.user.is_empty() { "default" } else { &self.credentials.user }
-    }
-
-    /// The proxy's connections come with the user and password of `redis.url`.
-    fn is_own(&self, user: &[u8], password: &[u8]) -> bool {
-        let same: bool =
-            subtle::ConstantTimeEq::ct_eq(self.credentials.password.as_bytes(), password).into();
-        (user == self.user().as_bytes() || user == b"default") && (same || !self.asks())
+        self.credentials.asks()
     }
 
     /// A longer pause stays, and one of everything is not weakened, as in Redis.

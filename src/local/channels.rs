@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::busy::Doorway;
 use crate::engine::events::Happened;
-use crate::engine::script::{Alone, Outside};
+use crate::engine::script::{Alone, Outside, Running};
 use crate::engine::{Answer, Call, Keyspace, glob};
 use crate::resp::Reply;
 
@@ -129,16 +130,21 @@ impl Channels {
 /// What scripts reach: they may publish.
 pub(super) struct Scripted {
     channels: Arc<Mutex<Channels>>,
+    doorway: Arc<Doorway>,
     alone: Alone,
 }
 
 impl Scripted {
-    pub fn new(channels: Arc<Mutex<Channels>>) -> Scripted {
-        Scripted { channels, alone: Alone }
+    pub fn new(channels: Arc<Mutex<Channels>>, doorway: Arc<Doorway>) -> Scripted {
+        Scripted { channels, doorway, alone: Alone }
     }
 }
 
 impl Outside for Scripted {
+    fn meanwhile(&mut self, running: &Running) {
+        self.doorway.look(running);
+    }
+
     fn call(&mut self, keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         let name = call.arg(0)?.to_ascii_lowercase();
         match name.as_slice() {

@@ -4,6 +4,19 @@ use crate::engine::events::Classes;
 use crate::engine::{Answer, Stop, glob};
 use crate::resp::Reply;
 
+/// How many databases there are.
+pub(super) const DATABASES: u32 = 16;
+
+/// Parameters with two names.
+const ALIASES: &[(&str, &str)] = &[
+    ("busy-reply-threshold", "lua-time-limit"),
+    ("hash-max-listpack-entries", "hash-max-ziplist-entries"),
+    ("hash-max-listpack-value", "hash-max-ziplist-value"),
+    ("list-max-listpack-size", "list-max-ziplist-size"),
+    ("zset-max-listpack-entries", "zset-max-ziplist-entries"),
+    ("zset-max-listpack-value", "zset-max-ziplist-value"),
+];
+
 /// Parameters of `CONFIG` that clients look at, with what they are here. Those that may be set keep what
 /// they are set to; only some have an effect, as a comment says.
 const PARAMETERS: &[(&str, &str, Change)] = &[
@@ -127,7 +140,16 @@ impl Settings {
         }
         self.events = events;
         for (at, value) in changes {
-            self.values[at] = value;
+            let name = PARAMETERS[at].0;
+            let other = ALIASES.iter().find_map(|(one, two)| match name {
+                name if name == *one => Some(*two),
+                name if name == *two => Some(*one),
+                _ => None,
+            });
+            let other = PARAMETERS.iter().position(|(known, ..)| Some(*known) == other);
+            for at in other.into_iter().chain([at]) {
+                self.values[at].clone_from(&value);
+            }
         }
         Ok(Reply::OK)
     }

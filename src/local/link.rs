@@ -1,48 +1,43 @@
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use parking_lot::Mutex;
+use tokio::io::DuplexStream;
 
 use super::peer::Peer;
 use super::period::Period;
 use super::session::{Flow, Session};
-use crate::resp::{RequestScanner, Scan};
+use super::wire::{Closed, SharedWire, Taken, Wire};
 
-/// Read at once, in bytes.
-const READ: usize = 64 * 1024;
 /// Buffers larger than this are given back when they are empty.
 const KEEP: usize = 256 * 1024;
 
-/// The bytes of one connection.
+/// One connection's way to its session.
 pub(super) struct Link {
     period: Rc<Period>,
     peer: Rc<Peer>,
-    reader: ReadHalf<DuplexStream>,
-    writer: WriteHalf<DuplexStream>,
-    input: Vec<u8>,
-    scanner: RequestScanner,
+    wire: SharedWire,
 }
-
-/// Why a connection ends.
-#[derive(Debug)]
-pub(super) struct Closed;
 
 /// Serves a connection in a task of its own.
 pub(super) fn serve(period: &Rc<Period>, stream: DuplexStream) {
-    let id = period.last_peer.get() + 1;
-    period.last_peer.set(id);
-    let peer = Rc::new(Peer::new(id));
-    period.peers.borrow_mut().insert(id, Rc::clone(&peer));
-    let (reader, writer) = tokio::io::split(stream);
-    let link = Link {
-        period: Rc::clone(period),
-        peer: Rc::clone(&peer),
-        reader,
-        writer,
-        input: Vec::new(),
-        scanner: RequestScanner::default(),
+    let wire = Wire::new(period.doorway.next_id(), stream, !period.asks());
+    let wire = Arc::new(Mutex::new(wire));
+    period.doorway.enter(&wire);
+    adopt(period, wire);
+}
+
+/// Serves a connection that a slow script has let in.
+pub(super) fn adopt(period: &Rc<Period>, wire: SharedWire) {
+    let (id, wake) = {
+        let wire = wire.lock();
+        (wire.id, Arc::clone(&wire.wake))
     };
-    let session = Session::new(Rc::clone(period), peer);
+    let peer = Rc::new(Peer::new(id, wake));
+    period.peers.borrow_mut().insert(id, Rc::clone(&peer));
+    let session = Session::new(Rc::clone(period), Rc::clone(&peer));
+    let link = Link { period: Rc::clone(period), peer, wire };
     tokio::task::spawn_local(link.run(session));
 }
 
@@ -60,7 +55,11 @@ impl Link {
     async fn talk(&mut self, session: &mut Session) -> Result<(), Closed> {
         let mut commands = Vec::new();
         loop {
-            let broken = self.take_commands(&mut commands);
+            self.catch_up(session).await?;
+            let broken = {
+                let mut wire = self.wire.lock();
+                wire.take_commands(&self.period.limits, &mut commands).err()
+            };
             session.look_ahead(&commands).await.map_err(|_| Closed)?;
             for args in commands.drain(..) {
                 let flow = session.handle(args, self).await.map_err(|_| Closed)?;
@@ -70,66 +69,71 @@ impl Link {
                 }
             }
             self.period.deliver();
-            self.write().await?;
-            if broken {
+            for wire in self.period.doorway.take_begun() {
+                adopt(&self.period, wire);
+            }
+            if let Some(error) = broken {
+                error.push_reply(&mut self.peer.out.borrow_mut());
+                self.write().await?;
                 return Err(Closed);
             }
-            self.wait().await?;
+            self.write().await?;
+            self.wait(session).await?;
         }
     }
 
-    /// The whole commands that have come; true when what follows is none.
-    fn take_commands(&mut self, commands: &mut Vec<Vec<Bytes>>) -> bool {
-        if self.input.is_empty() {
-            return false;
-        }
-        let mut input = std::mem::take(&mut self.input);
-        let mut at = 0;
-        let broken = loop {
-            match self.scanner.scan(&input[at..], &self.period.limits, true) {
-                Ok(Scan::Incomplete) => break false,
-                Ok(Scan::Nothing(length)) => at += length,
-                Ok(Scan::Inline(length, words)) => {
-                    at += length;
-                    commands.push(words.into_iter().map(Bytes::from).collect());
-                }
-                Ok(Scan::Command(length)) => {
-                    // What stays in memory must not hold on to everything that was read with it.
-                    let frame = Bytes::copy_from_slice(&input[at..at + length]);
-                    let argument =
-                        |&(from, to): &(u32, u32)| frame.slice(from as usize..to as usize);
-                    commands.push(self.scanner.arguments().iter().map(argument).collect());
-                    at += length;
-                }
-                Err(error) => {
-                    error.push_reply(&mut self.peer.out.borrow_mut());
-                    break true;
+    /// Lets what was answered while a script was slow have its effect.
+    async fn catch_up(&mut self, session: &mut Session) -> Result<(), Closed> {
+        loop {
+            let taken = self.wire.lock().taken.pop_front();
+            match taken {
+                None => return Ok(()),
+                Some(Taken::Refused) => session.break_multi(),
+                Some(Taken::Answered(args)) => {
+                    let before = self.peer.out.borrow().len();
+                    let flow = session.handle(args, self).await.map_err(|_| Closed)?;
+                    self.peer.out.borrow_mut().truncate(before);
+                    if flow == Flow::Close {
+                        self.write().await?;
+                        return Err(Closed);
+                    }
                 }
             }
-        };
-        input.drain(..at);
-        self.input = input;
-        broken
+        }
     }
 
     /// Waits until there is something to read, and reads it; writes what others send meanwhile.
-    async fn wait(&mut self) -> Result<(), Closed> {
+    async fn wait(&mut self, session: &Session) -> Result<(), Closed> {
         loop {
-            self.input.reserve(READ.min(self.scanner.awaited().max(4096)));
-            tokio::select! {
-                read = self.reader.read_buf(&mut self.input) => {
-                    return match read {
-                        Ok(1..) => Ok(()),
-                        _ => Err(Closed),
-                    };
-                }
-                () = self.peer.wake.notified() => {}
+            {
+                let mut wire = self.wire.lock();
+                (wire.trusted, wire.in_multi) = (session.trusted, session.multi.is_some());
+                wire.protocol = self.peer.protocol.get();
+                wire.idle = true;
             }
+            let read = tokio::select! {
+                read = self.read() => Some(read),
+                () = self.peer.wake.notified() => None,
+            };
+            let stirred = {
+                let mut wire = self.wire.lock();
+                wire.idle = false;
+                !wire.taken.is_empty() || wire.is_read_ahead()
+            };
             if self.peer.killed.get() {
                 return Err(Closed);
             }
-            self.write().await?;
+            match read {
+                Some(read) => return read,
+                None if stirred => return Ok(()),
+                None => self.write().await?,
+            }
         }
+    }
+
+    fn read(&self) -> impl Future<Output = Result<(), Closed>> {
+        let wire = Arc::clone(&self.wire);
+        poll_fn(move |cx| wire.lock().poll_read(cx))
     }
 
     /// As [`Link::wait`] for a blocked client, until somebody says something to it: more commands are only kept.
@@ -137,24 +141,29 @@ impl Link {
         self.write().await?;
         loop {
             tokio::select! {
-                read = self.reader.read_buf(&mut self.input) => match read {
-                    Ok(1..) => {}
-                    _ => return Err(Closed),
-                },
+                read = self.read() => read?,
                 () = self.peer.wake.notified() => return Ok(()),
             }
         }
     }
 
     async fn write(&mut self) -> Result<(), Closed> {
-        let mut bytes = self.peer.out.take();
-        if !bytes.is_empty() {
-            self.writer.write_all(&bytes).await.map_err(|_| Closed)?;
-            bytes.clear();
+        {
+            let mut wire = self.wire.lock();
             let mut out = self.peer.out.borrow_mut();
-            if out.is_empty() && bytes.capacity() <= KEEP {
-                *out = bytes;
+            if wire.out.is_empty() {
+                std::mem::swap(&mut wire.out, &mut *out);
+            } else {
+                wire.out.append(&mut out);
             }
+            if wire.out.is_empty() {
+                return Ok(());
+            }
+        }
+        poll_fn(|cx| self.wire.lock().poll_write(cx)).await?;
+        let mut wire = self.wire.lock();
+        if wire.out.capacity() > KEEP {
+            wire.out = Vec::new();
         }
         Ok(())
     }

@@ -23,10 +23,12 @@
 mod admin;
 mod away;
 mod blocked;
+mod busy;
 mod caching;
 mod channels;
 mod config;
 mod follower;
+mod greeting;
 mod info;
 mod keeper;
 mod link;
@@ -42,5 +44,6 @@ mod tenure;
 mod tracking;
 mod transaction;
 mod walk;
+mod wire;
 
 pub use server::{LocalServer, StartError};

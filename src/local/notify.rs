@@ -8,8 +8,10 @@ use crate::engine::Db;
 use crate::engine::events::{Class, Classes, Happened};
 
 impl Period {
-    /// Has the keyspace write down what somebody wants to hear.
+    /// Makes settings known where they have an effect, such as which events the keyspace writes down.
     pub fn listen(&self) {
+        let threshold = self.settings.borrow().number("busy-reply-threshold");
+        self.doorway.set_threshold(u64::try_from(threshold).unwrap_or_default());
         let events = self.settings.borrow().events;
         let published = events.contains(Class::Keyspace) || events.contains(Class::Keyevent);
         let wanted = if published { events } else { Classes::default() };

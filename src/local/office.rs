@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::away::Away;
+use super::busy::Incoming;
 use super::follower::{Follower, LeadError};
 use super::link;
 use super::period::{Credentials, Outset, Period};
@@ -33,7 +34,7 @@ const LOADING: &str = "LOADING PostgreSQL has not been reached yet, or takes ove
 pub(super) struct Office {
     outset: Rc<Outset>,
     status: Arc<Status>,
-    incoming: mpsc::UnboundedReceiver<DuplexStream>,
+    incoming: Arc<Incoming>,
     shutdown: CancellationToken,
     /// Why nobody serves; `None`: nothing has failed yet.
     why: Option<String>,
@@ -55,10 +56,17 @@ impl Office {
         incoming: mpsc::UnboundedReceiver<DuplexStream>,
         shutdown: CancellationToken,
     ) -> Office {
+        let incoming = Arc::new(Incoming::new(incoming));
         let follower = (config.strategy.mode == Mode::DatabaseFirst)
             .then(|| (Rc::new(Follower::new(Arc::clone(&status))), redis));
         Office {
-            outset: Rc::new(Outset { config, credentials, gate, follower }),
+            outset: Rc::new(Outset {
+                config,
+                credentials,
+                incoming: Arc::clone(&incoming),
+                gate,
+                follower,
+            }),
             status,
             incoming,
             shutdown,

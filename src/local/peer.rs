@@ -1,4 +1,5 @@
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ pub(super) struct Peer {
     /// Replies and messages that are not written yet.
     pub out: RefCell<Vec<u8>>,
     /// Something is in `out`, or was said to the connection.
-    pub wake: Notify,
+    pub wake: Arc<Notify>,
     pub killed: Cell<bool>,
     pub blocked: Cell<bool>,
     pub unblock: Cell<Option<Unblock>>,
@@ -34,14 +35,14 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub fn new(id: u64) -> Peer {
+    pub fn new(id: u64, wake: Arc<Notify>) -> Peer {
         Peer {
             id,
             created: Instant::now(),
             name: RefCell::default(),
             protocol: Cell::default(),
             out: RefCell::default(),
-            wake: Notify::new(),
+            wake,
             killed: Cell::new(false),
             blocked: Cell::new(false),
             unblock: Cell::new(None),

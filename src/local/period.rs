@@ -9,6 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::blocked::Blocked;
+use super::busy::{Doorway, Incoming};
 use super::channels::{Channels, Scripted};
 use super::config::Settings;
 use super::follower::{Follower, LeadError};
@@ -36,6 +37,7 @@ pub(super) struct Credentials {
 pub(super) struct Outset {
     pub config: Arc<Config>,
     pub credentials: Credentials,
+    pub incoming: Arc<Incoming>,
     pub gate: Arc<CommitGate>,
     /// For `database_first`, with the Redis that follows.
     pub follower: Option<(Rc<Follower>, Connector)>,
@@ -78,7 +80,8 @@ pub(super) struct Period {
     pub credentials: Credentials,
     /// Brings what is committed to Redis, in `database_first`.
     pub follower: Option<Rc<Follower>>,
-    pub last_peer: Cell<u64>,
+    /// How a slow script reaches everybody.
+    pub doorway: Arc<Doorway>,
     /// Set when everybody has to leave.
     pub over: CancellationToken,
     /// Set when the last changes are to be committed.
@@ -88,7 +91,7 @@ pub(super) struct Period {
 impl Period {
     /// Connects to PostgreSQL, as the only writer from here on.
     pub async fn open(outset: &Outset) -> Result<(Rc<Period>, Store, Lease), LeadError> {
-        let Outset { config, credentials, gate, follower } = outset;
+        let Outset { config, credentials, gate, follower, incoming } = outset;
         let store = Store::connect(&config.postgres).await?;
         store.migrate().await?;
         let (tenure, lease) = Tenure::begin(&config.postgres, &config.listen).await?;
@@ -112,7 +115,11 @@ impl Period {
             keyspace.note_names();
         }
         let channels = Arc::new(Mutex::new(Channels::default()));
-        let mut scripts = Scripts::new(Box::new(Scripted::new(Arc::clone(&channels))));
+        let limits = RequestLimits::from(&config.limits);
+        let doorway = Doorway::new(Arc::clone(incoming), credentials.clone(), limits);
+        let doorway = Arc::new(doorway);
+        let scripted = Scripted::new(Arc::clone(&channels), Arc::clone(&doorway));
+        let mut scripts = Scripts::new(Box::new(scripted));
         for (name, source) in store.functions().await? {
             if let Err(error) = scripts.load_library(&source) {
                 let library = String::from_utf8_lossy(&name);
@@ -144,7 +151,7 @@ impl Period {
             monitors: Cell::new(0),
             credentials: credentials.clone(),
             follower: follower.as_ref().map(|(follower, _)| Rc::clone(follower)),
-            last_peer: Cell::new(0),
+            doorway,
             over: CancellationToken::new(),
             finishing: Cell::new(false),
         };

@@ -171,6 +171,13 @@ impl Session {
         None
     }
 
+    /// A command was refused elsewhere.
+    pub fn break_multi(&mut self) {
+        if let Some(multi) = &mut self.multi {
+            multi.broken = true;
+        }
+    }
+
     /// Appends a reply to what the client gets.
     pub fn answer(&self, reply: &Reply) {
         encode(reply, self.peer.protocol.get(), &mut self.peer.out.borrow_mut());

@@ -64,7 +64,7 @@ pub fn tell(ks: &mut Keyspace, call: &Call<'_>, name: &str, answer: &Answer<Repl
     if let Err(Stop::NotLoaded(_)) = answer {
         return;
     }
-    if touches.is_empty() && !matches!(answer, Ok(_)) {
+    if touches.is_empty() && answer.is_err() {
         return;
     }
     let rule = table::rule(name);
@@ -111,9 +111,14 @@ fn reads(ks: &mut Keyspace, call: &Call<'_>, name: &str) {
         None if command.flags.readonly => command.keys(call.args),
         _ => return,
     };
+    // In a script the keys that it was called with count, as in Redis.
+    let declared = ks.declared().filter(|_| kept).map(<[Bytes]>::to_vec);
+    for key in declared.iter().flatten() {
+        ks.happen(Happened::Read { key: key.clone(), by: ks.actor() });
+    }
     for (at, _) in keys {
         let key = &call.args[at];
-        if kept {
+        if kept && declared.is_none() {
             ks.happen(Happened::Read { key: key.clone(), by: ks.actor() });
         }
         if name != "object" && ks.peek(call.db, key).is_none() {

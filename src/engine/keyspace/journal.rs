@@ -32,6 +32,8 @@ pub(super) struct Journal {
     wanted: Classes,
     actor: u64,
     reads: bool,
+    /// The keys that the script which runs was called with.
+    declared: Option<Vec<Bytes>>,
     touches: Vec<Touch>,
     happened: Vec<Happened>,
 }
@@ -50,6 +52,15 @@ impl Keyspace {
 
     pub fn actor(&self) -> u64 {
         self.journal.actor
+    }
+
+    /// Says which keys a script was called with, before and after it.
+    pub fn declare(&mut self, keys: Option<&[Bytes]>) {
+        self.journal.declared = keys.filter(|_| self.journal.reads).map(<[Bytes]>::to_vec);
+    }
+
+    pub fn declared(&self) -> Option<&[Bytes]> {
+        self.journal.declared.as_deref()
     }
 
     pub fn notes_reads(&self) -> bool {

@@ -57,6 +57,9 @@ impl Interpreter {
             HookTriggers::new().every_nth_instruction(HOOK_INSTRUCTIONS),
             move |_, frame| {
                 if !session.running.is_killed() {
+                    session.outside(|outside| outside.meanwhile(&session.running));
+                }
+                if !session.running.is_killed() {
                     return Ok(VmState::Continue);
                 }
                 let source = frame.source().source.map(|source| source.into_owned());

@@ -8,7 +8,7 @@ use mlua::Value;
 
 use super::eval::keys_and_args;
 use super::interpreter::Interpreter;
-use super::running::Kind;
+use super::running::{Kind, function_stats};
 use super::shebang::Flags;
 use super::{Scripts, Start, broken, raise};
 use crate::engine::delta::Step;
@@ -89,8 +89,9 @@ impl Libraries {
         functions.find(|(name, _)| name.eq_ignore_ascii_case(function))
     }
 
-    fn functions(&self) -> usize {
-        self.0.values().map(|library| library.functions.len()).sum()
+    /// How many libraries and functions there are.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.0.len(), self.0.values().map(|library| library.functions.len()).sum())
     }
 }
 
@@ -364,15 +365,7 @@ impl Scripts {
     }
 
     fn stats(&self) -> Answer<Reply> {
-        let count = |count: usize| Reply::Int(i64::try_from(count).unwrap_or(i64::MAX));
-        let lua = Reply::Map(vec![
-            (Reply::bulk("libraries_count"), count(self.libraries.0.len())),
-            (Reply::bulk("functions_count"), count(self.libraries.functions())),
-        ]);
-        Ok(Reply::Map(vec![
-            (Reply::bulk("running_script"), self.shared.running.stats()?),
-            (Reply::bulk("engines"), Reply::Map(vec![(Reply::bulk("LUA"), lua)])),
-        ]))
+        Ok(function_stats(self.shared.running.stats()?, self.libraries.counts()))
     }
 
     fn list(&self, args: &[Bytes]) -> Answer<Reply> {

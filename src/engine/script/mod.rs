@@ -142,9 +142,11 @@ impl Scripts {
         };
         let Some(interpreter) = interpreter else { return Err(broken("no interpreter")) };
         let savepoint = ks.savepoint();
+        ks.declare(Some(start.keys));
         let lent = std::mem::replace(ks, session::placeholder());
         self.shared.begin(Run::new(lent, call.db, start.read_only, self.random));
-        self.shared.running.begin(start.name, start.kind, call.args);
+        let counts = self.libraries.counts();
+        self.shared.running.begin(start.name, start.kind, call.args, counts);
         let ran = (|| {
             let keys = interpreter.strings(start.keys)?;
             let args = interpreter.strings(start.args)?;
@@ -170,6 +172,7 @@ impl Scripts {
         };
         drop(ran);
         *ks = run.keyspace;
+        ks.declare(None);
         if let Some(mut needs) = run.lacking {
             ks.rollback(savepoint);
             // The first look at each key that is declared, all at once.

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 
+use super::running::Running;
 use crate::engine::stop::{Answer, Stop, shown};
 use crate::engine::{Call, Keyspace};
 use crate::resp::Reply;
@@ -30,6 +31,9 @@ impl Level {
 pub trait Outside: Send {
     /// Runs a command that is allowed in scripts and that the engine does not have.
     fn call(&mut self, keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply>;
+
+    /// Called now and then while a script runs: the thread can do nothing else meanwhile.
+    fn meanwhile(&mut self, _running: &Running) {}
 
     /// Whether the user who runs the script may call this command.
     fn may_call(&self, _words: &[Bytes]) -> bool {

@@ -18,6 +18,8 @@ struct Current {
     name: String,
     kind: Kind,
     command: Vec<Bytes>,
+    /// How many libraries and functions there are.
+    counts: (usize, usize),
     wrote: bool,
     killed: bool,
 }
@@ -71,6 +73,12 @@ impl Running {
         Ok(Reply::OK)
     }
 
+    /// `FUNCTION STATS` while something runs.
+    pub fn function_stats(&self) -> Answer<Reply> {
+        let counts = self.0.lock().as_ref().map(|current| current.counts).unwrap_or_default();
+        Ok(function_stats(self.stats()?, counts))
+    }
+
     /// `running_script` of `FUNCTION STATS`: nil, or the function that runs.
     pub fn stats(&self) -> Answer<Reply> {
         let current = self.0.lock();
@@ -87,12 +95,13 @@ impl Running {
         ]))
     }
 
-    pub(super) fn begin(&self, name: &str, kind: Kind, command: &[Bytes]) {
+    pub(super) fn begin(&self, name: &str, kind: Kind, command: &[Bytes], counts: (usize, usize)) {
         *self.0.lock() = Some(Current {
             since: Instant::now(),
             name: name.into(),
             kind,
             command: command.to_vec(),
+            counts,
             wrote: false,
             killed: false,
         });
@@ -111,4 +120,17 @@ impl Running {
     pub(super) fn end(&self) {
         *self.0.lock() = None;
     }
+}
+
+/// The reply to `FUNCTION STATS`, with the number of libraries and of functions.
+pub fn function_stats(running: Reply, (libraries, functions): (usize, usize)) -> Reply {
+    let count = |count: usize| Reply::Int(i64::try_from(count).unwrap_or(i64::MAX));
+    let lua = Reply::Map(vec![
+        (Reply::bulk("libraries_count"), count(libraries)),
+        (Reply::bulk("functions_count"), count(functions)),
+    ]);
+    Reply::Map(vec![
+        (Reply::bulk("running_script"), running),
+        (Reply::bulk("engines"), Reply::Map(vec![(Reply::bulk("LUA"), lua)])),
+    ])
 }
