@@ -17,13 +17,24 @@ pub struct Measured {
 
 /// Runs redis-benchmark once and returns its tests by name.
 pub fn redis_benchmark(port: u16, args: &str) -> BTreeMap<String, Measured> {
+    run(port, args, &[])
+}
+
+/// Runs redis-benchmark once with one command, in whose words `__rand_int__` stands for a number.
+pub fn redis_benchmark_command(port: u16, args: &str, words: &[&str]) -> Measured {
+    let rows = run(port, args, words);
+    rows.into_values().next().unwrap_or_else(|| panic!("nothing measured of {words:?}"))
+}
+
+fn run(port: u16, args: &str, words: &[&str]) -> BTreeMap<String, Measured> {
     let mut command = Command::new("redis-benchmark");
-    command.args(["-p", &port.to_string(), "--csv"]).args(args.split(' '));
+    command.args(["-p", &port.to_string(), "--csv"]).args(args.split(' ')).args(words);
     let output = command.output().unwrap_or_else(|e| panic!("redis-benchmark: {e}"));
     let text = String::from_utf8_lossy(&output.stdout);
     // "test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms",…
     let rows = text.lines().filter_map(|line| {
-        let cells: Vec<&str> = line.split(',').map(|cell| cell.trim_matches('"')).collect();
+        // A test that is a command of ours has commas of its own.
+        let cells: Vec<&str> = line.trim_matches('"').split("\",\"").collect();
         let measured =
             Measured { rate: cells.get(1)?.parse().ok()?, p50_ms: cells.get(4)?.parse().ok()? };
         Some((cells[0].to_owned(), measured))

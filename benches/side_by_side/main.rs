@@ -9,6 +9,9 @@ mod clients;
 mod first_sync;
 mod held_set;
 mod mirror_hincrby;
+mod partial;
+mod pgbench;
+mod postgres_only;
 mod report;
 mod systems;
 mod trace;
@@ -30,6 +33,11 @@ const BENCHES: &[(&str, Bench)] = &[
     ("trace", trace::relay),
     ("held_set", held_set::against_pgbench),
     ("mirror_hincrby", mirror_hincrby::effects),
+    ("postgres_only_writes", postgres_only::writes),
+    ("postgres_only_reads", postgres_only::hot_reads),
+    ("postgres_only_lease", postgres_only::lease),
+    ("read_through", partial::read_through),
+    ("guard", partial::guard),
     ("first_sync", first_sync::million_keys),
 ];
 

@@ -2,7 +2,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use support::{Port, Postgres, Process, Redis, Scratch, Tandem, find_program, wait_for};
+use support::{Client, Port, Postgres, Process, Redis, Scratch, Tandem, find_program, wait_for};
 
 /// One way to reach a Redis. All ways of a benchmark lead to the same Redis.
 pub struct System {
@@ -86,6 +86,11 @@ impl System {
         Self::mirrored("tandem dual_write", redis, "dual_write", "postgres")
     }
 
+    pub fn postgres_only() -> System {
+        let postgres = Postgres::start();
+        System::tandem("tandem postgres_only", postgres_only(&postgres), Some(postgres))
+    }
+
     fn mirrored(name: &'static str, redis: &Redis, mode: &str, ack: &str) -> System {
         let postgres = Postgres::start();
         let options = binary().redis(redis).postgres(&postgres);
@@ -98,6 +103,11 @@ impl System {
         let port = tandem.port();
         let kind = Kind::Tandem { tandem: Box::new(tandem), _postgres: postgres.map(Box::new) };
         System { name, port, kind }
+    }
+
+    pub fn client(&self) -> Client {
+        let client = Client::connect(("127.0.0.1", self.port));
+        client.unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
     /// Resident memory of the proxy in bytes, when it is Tandem.
@@ -117,6 +127,15 @@ impl System {
             status.get("mirror_lag_bytes").is_none_or(|lag| lag == "0")
         });
     }
+}
+
+/// A proxy that answers from PostgreSQL, ready to do so.
+pub fn postgres_only(postgres: &Postgres) -> Tandem {
+    let tandem = binary().postgres(postgres).mode("postgres_only").start();
+    wait_for("PostgreSQL to serve", Duration::from_secs(30), || {
+        !tandem.client().run("GET none").is_error()
+    });
+    tandem
 }
 
 /// The release build under test.

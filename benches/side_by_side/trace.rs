@@ -23,12 +23,15 @@ pub fn relay(report: &mut Report, rounds: usize) {
         (&others[0], Some(System::redis_only(&others[0]))),
         (&others[1], Some(System::cache_first(&others[1]))),
         (&others[2], Some(System::dual_write(&others[2]))),
+        (&redis, Some(System::postgres_only())),
     ];
     for round in 0..rounds {
         for index in 0..systems.len() {
             let (redis, system) = &systems[(index + round) % systems.len()];
             let Some(system) = system else { continue };
             redis.client().run("FLUSHALL");
+            // What it holds is not in Redis.
+            system.client().run("FLUSHALL");
             system.rest();
             let replay = trace.replay(([127, 0, 0, 1], system.port).into(), WINDOW);
             let replay = replay.unwrap_or_else(|e| panic!("{}: {e}", system.name));
@@ -44,6 +47,7 @@ pub fn relay(report: &mut Report, rounds: usize) {
         ("tandem redis_only", Some(1.1)),
         ("tandem cache_first", Some(1.1)),
         ("tandem dual_write", Some(2.0)),
+        ("tandem postgres_only", Some(2.0)),
     ] {
         let Some(time) = times.get(system) else { continue };
         let text =
