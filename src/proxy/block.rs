@@ -37,6 +37,8 @@ impl Part {
 pub(super) struct Block {
     pub queued: Part,
     pub end: Part,
+    /// It ends with EXEC.
+    pub runs: bool,
 }
 
 /// The transaction that `data` begins with, if it is all there and every command in it may be sent by a
@@ -58,9 +60,10 @@ pub(super) fn whole(data: &[u8], limits: &RequestLimits) -> Option<Block> {
             Class::Multi if part.commands == 0 && takes => {}
             Class::Exec | Class::Discard if takes => {
                 let Part { writes, script, .. } = part;
-                let writes = writes && command.class == Class::Exec;
+                let runs = command.class == Class::Exec;
+                let writes = writes && runs;
                 let end = Part { length, commands: 1, writes, script };
-                return Some(Block { queued: Part { writes: false, ..part }, end });
+                return Some(Block { queued: Part { writes: false, ..part }, end, runs });
             }
             // In a transaction nothing waits.
             Class::Plain | Class::BlockingOption if part.commands > 0 => {}
@@ -91,13 +94,13 @@ mod tests {
     fn a_whole_transaction_is_found_with_what_is_behind_it_left_alone() {
         let block = frames(&["MULTI", "lpush l a", "GET k", "exec"]);
         let data = [&block[..], &frames(&["GET k", "EXEC"])].concat();
-        let Block { queued, end } = whole(&data, &limits()).expect("whole");
-        assert_eq!((queued.commands, queued.writes), (3, false));
+        let Block { queued, end, runs } = whole(&data, &limits()).expect("whole");
+        assert_eq!((queued.commands, queued.writes, runs), (3, false, true));
         let length = frames(&["exec"]).len();
         assert_eq!(end, Part { length, commands: 1, writes: true, script: false });
         assert_eq!(queued.length + end.length, block.len());
         let dropped = whole(&frames(&["multi", "set k v", "discard"]), &limits()).expect("whole");
-        assert!(!dropped.end.writes);
+        assert!(!dropped.end.writes && !dropped.runs);
     }
 
     #[test]

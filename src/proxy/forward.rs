@@ -68,7 +68,8 @@ impl Session {
                     let mut frame = Vec::new();
                     push_command(&words, &mut frame);
                     let (used, stop) = self.forward(&frame);
-                    at += if used > 0 || !matches!(stop, Stop::Drain) { length } else { 0 };
+                    let later = matches!(stop, Stop::Drain | Stop::Place(_));
+                    at += if used > 0 || !later { length } else { 0 };
                     if !matches!(stop, Stop::More) {
                         break stop;
                     }
@@ -82,8 +83,12 @@ impl Session {
                         Route::Pin => self.unless_whole(command, rest),
                         route => route,
                     };
-                    let needs = match route {
-                        Route::Lane => careful.needs(command, frame, &arguments, &shared.families),
+                    let families = &shared.families;
+                    let needs = match &route {
+                        Route::Lane => careful.needs(command, frame, &arguments, families),
+                        Route::Block(block) => {
+                            careful.needs_of_block(rest, block, &shared.limits, families)
+                        }
                         _ => None,
                     };
                     if !careful.takes(needs.as_ref()) {
@@ -92,10 +97,21 @@ impl Session {
                     }
                     if let Some(needs) = needs {
                         self.send_run(&mut run, data);
-                        careful.push(Request::new(command, frame, &arguments), needs);
+                        let (mut request, mut taken) =
+                            (Request::new(command, frame, &arguments), Part::one(length, command));
+                        let block = match route {
+                            Route::Block(block) => Some(block),
+                            _ => None,
+                        };
+                        if let Some(block) = block {
+                            taken = block.queued;
+                            taken.add(block.end);
+                            request.frame = rest[..taken.length].to_vec();
+                        }
+                        careful.push(request, needs, block);
                         self.scanner.recycle(arguments);
-                        at += length;
-                        tally.add(Group::of(command), 1);
+                        at += taken.length;
+                        tally.add(Group::of(command), taken.commands);
                         name = command.map_or(name, |command| command.name);
                         continue;
                     }
@@ -112,7 +128,7 @@ impl Session {
                             }
                             None
                         }
-                        Route::Block(Block { queued, end }) => {
+                        Route::Block(Block { queued, end, .. }) => {
                             self.join_run(&mut run, data, at, queued);
                             self.join_run(&mut run, data, at + queued.length, end);
                             taken = queued;
@@ -125,8 +141,7 @@ impl Session {
                             if self.pin.is_none() && self.outbox.outstanding() > 0 {
                                 Some(Stop::Drain)
                             } else {
-                                self.send_pinned(command, frame, &arguments);
-                                None
+                                self.pin_with_care(command, frame, &arguments)
                             }
                         }
                         Route::Slow => {
@@ -135,8 +150,8 @@ impl Session {
                         }
                     };
                     self.scanner.recycle(arguments);
-                    if let Some(Stop::Drain) = stop {
-                        break Stop::Drain;
+                    if let Some(stop @ (Stop::Drain | Stop::Place(_))) = stop {
+                        break stop;
                     }
                     at += taken.length;
                     tally.add(Group::of(command), taken.commands);

@@ -1,5 +1,7 @@
 use std::str::FromStr;
 
+use bytes::Bytes;
+
 use super::care::Careful;
 use crate::commands::Command;
 use crate::resp::ProtocolError;
@@ -44,6 +46,8 @@ pub(super) enum Stop {
     Slow(Request),
     /// These are not sent as they are: Redis may lack a key of theirs.
     Careful(Vec<Careful>),
+    /// The next command waits until these keys are in Redis, if PostgreSQL has them.
+    Place(Vec<Bytes>),
     Protocol(ProtocolError),
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Session {
     pub replies: ReplyMode,
     /// The connection that held the client's MULTI is gone, and why: EXEC has to say so.
     pub broken_multi: Option<Lost>,
+    /// What came of bringing back the keys of the command that is next, which goes to the pin.
+    pub placed: Option<Result<(), String>>,
     /// The client sends nothing more; what it has sent is still answered, as Redis does.
     ended: bool,
 }
@@ -78,6 +80,7 @@ impl Session {
             pin: None,
             replies: ReplyMode::On,
             broken_multi: None,
+            placed: None,
             ended: false,
         }
     }
@@ -98,6 +101,7 @@ impl Session {
                 Stop::More => self.read().await,
                 Stop::Drain => self.drained().await.map(|()| self.process()),
                 Stop::Careful(batch) => self.careful(batch).await.map(|()| self.process()),
+                Stop::Place(keys) => self.put_in_place(keys).await.map(|()| self.process()),
                 Stop::Slow(request) => self.slow(request).await.map(|()| self.process()),
                 Stop::Protocol(error) => {
                     self.worker.pool.context().meter.fault(Fault::Protocol, 1);

@@ -24,6 +24,7 @@ fn is_http(request: &Request) -> bool {
 impl Session {
     pub async fn slow(&mut self, request: Request) -> Result<(), End> {
         self.drained().await?;
+        self.placed = None;
         if is_http(&request) {
             tracing::warn!(
                 client = %self.info.address,

@@ -1,7 +1,8 @@
 use super::{Needs, Way};
 use crate::commands::Command;
+use crate::proxy::block::Block;
 use crate::proxy::request::{Request, Stop};
-use crate::resp::{ProtocolError, Scan};
+use crate::resp::{ProtocolError, RequestLimits, Scan};
 use crate::strategy::Families;
 
 /// A request that is run with care.
@@ -9,6 +10,8 @@ use crate::strategy::Families;
 pub(in crate::proxy) struct Careful {
     pub request: Request,
     pub needs: Needs,
+    /// The request is a whole transaction.
+    pub block: Option<Block>,
 }
 
 /// Requests of one kind that follow each other.
@@ -53,13 +56,31 @@ impl Batch {
 
     /// True when the next request, which needs this, may come before the batch is run.
     pub fn takes(&self, needs: Option<&Needs>) -> bool {
+        if self.way() == Some(Way::Transaction) {
+            return false;
+        }
         let room = self.requests.len() < MOST && self.bytes < MOST_BYTES;
         self.requests.is_empty() || room && needs.map(|needs| needs.way) == self.way()
     }
 
-    pub fn push(&mut self, request: Request, needs: Needs) {
+    /// What the transaction needs that `data` begins with; `None`: no care.
+    pub fn needs_of_block(
+        &self,
+        data: &[u8],
+        block: &Block,
+        limits: &RequestLimits,
+        families: &Families,
+    ) -> Option<Needs> {
+        if !self.partial || !block.runs {
+            return None;
+        }
+        let keys = super::transaction::keys(&data[..block.queued.length], limits, families);
+        (!keys.is_empty()).then_some(Needs { way: Way::Transaction, keys })
+    }
+
+    pub fn push(&mut self, request: Request, needs: Needs, block: Option<Block>) {
         self.bytes += request.frame.len();
-        self.requests.push(Careful { request, needs });
+        self.requests.push(Careful { request, needs, block });
     }
 
     /// Hands the requests to the session.

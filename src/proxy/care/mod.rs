@@ -1,11 +1,14 @@
 //! Commands on a Redis that may lack keys which PostgreSQL has.
 //!
 //! Reads run first; an answer without content is looked into. What depends on the former value of a
-//! key runs under `WATCH` with all its keys in place ([`watch`]). Whole overwrites need no care.
+//! key runs under `WATCH` with all its keys in place ([`watch`]), and so does a transaction that arrives
+//! whole ([`transaction`]). On a connection of the client's own its keys are in place just before.
+//! Whole overwrites need no care.
 
 mod batch;
 mod content;
 mod read;
+mod transaction;
 mod watch;
 
 use bytes::Bytes;
@@ -26,6 +29,8 @@ pub(super) enum Way {
     Read,
     /// Its outcome depends on what the keys hold.
     Watch,
+    /// As [`Way::Watch`], for a transaction of the client's own.
+    Transaction,
 }
 
 /// The keys that a command must not miss.
@@ -68,6 +73,7 @@ impl Session {
         match batch.first().map(|first| first.needs.way) {
             Some(Way::Read) => self.read_with_care(batch).await,
             Some(Way::Watch) => self.run_under_watch(&batch).await,
+            Some(Way::Transaction) => self.run_transactions(&batch).await,
             None => {}
         }
         self.outbox.flush();

@@ -13,13 +13,13 @@ use crate::strategy::Recalled;
 use crate::upstream::{Captured, Conn, Lost};
 
 /// So often others may get in between before the client is told.
-const MOST_TRIES: usize = 64;
+pub(super) const MOST_TRIES: usize = 64;
 
-const CROWDED: &str =
+pub(super) const CROWDED: &str =
     "UNAVAILABLE keys were touched or evicted again and again: the command was not run";
 
 /// How a try ended.
-enum Outcome {
+pub(super) enum Outcome {
     /// The replies to MULTI and all that follows it, EXEC last.
     Ran(Captured),
     /// Somebody got in between.
@@ -52,10 +52,7 @@ impl Session {
                 }
             };
             outcome = self.try_under_watch(&conn, batch).await;
-            match outcome {
-                Outcome::Lost(_) => conn.close(),
-                _ => self.worker.pool.release(conn),
-            }
+            self.finished(conn, &outcome);
             if !matches!(outcome, Outcome::Again) {
                 break;
             }
@@ -73,29 +70,42 @@ impl Session {
         let mut keys: Vec<&Bytes> = batch.iter().flat_map(|careful| &careful.needs.keys).collect();
         keys.sort_unstable();
         keys.dedup();
-        let missing = match missing(conn, &keys).await {
-            Ok(missing) => missing,
-            Err(outcome) => return outcome,
-        };
+        if let Err(outcome) = self.watch_in_place(conn, &keys).await {
+            return outcome;
+        }
+        let (frames, replies) = self.transaction(batch);
+        let writes = batch.iter().any(|c| c.request.command.is_none_or(|command| command.writes));
+        run_watched(conn, &frames, replies, writes).await
+    }
+
+    /// Watches the keys, all of which are then where they belong; otherwise nothing is watched.
+    pub(super) async fn watch_in_place(
+        &self,
+        conn: &Rc<Conn>,
+        keys: &[&Bytes],
+    ) -> Result<(), Outcome> {
+        let missing = missing(conn, keys).await?;
         if !missing.is_empty() {
             let answers = self.worker.shared.presence.recall(self.key.db, missing).await;
             let failed = answers.as_ref().err().map(ToString::to_string);
             let all_absent = answers.is_ok_and(|all| all.iter().all(|a| *a == Recalled::Absent));
             if !all_absent {
                 let unwatched = call_many(conn, &unwatch(), 1, false).await;
-                return match (failed, unwatched) {
+                return Err(match (failed, unwatched) {
                     (_, Err(lost)) => Outcome::Lost(lost),
                     (Some(text), _) => Outcome::Failed(text),
                     (None, _) => Outcome::Again,
-                };
+                });
             }
         }
-        let (frames, replies) = self.transaction(batch);
-        let writes = batch.iter().any(|c| c.request.command.is_none_or(|command| command.writes));
-        match call_many(conn, &frames, replies, writes).await {
-            Ok(captured) if is_refused(&captured.frame, replies) => Outcome::Again,
-            Ok(captured) => Outcome::Ran(captured),
-            Err(lost) => Outcome::Lost(lost),
+        Ok(())
+    }
+
+    /// Gives the connection of a try back, unless it may be in the middle of something.
+    pub(super) fn finished(&self, conn: Rc<Conn>, outcome: &Outcome) {
+        match outcome {
+            Outcome::Lost(_) => conn.close(),
+            _ => self.worker.pool.release(conn),
         }
     }
 
@@ -176,6 +186,20 @@ async fn missing(conn: &Conn, keys: &[&Bytes]) -> Result<Vec<Bytes>, Outcome> {
     }
     let missing = keys.iter().zip(there).filter(|(_, there)| **there == b":0\r\n");
     Ok(missing.map(|(key, _)| (*key).clone()).collect())
+}
+
+/// Runs a transaction behind its WATCH.
+pub(super) async fn run_watched(
+    conn: &Conn,
+    frames: &[u8],
+    replies: usize,
+    writes: bool,
+) -> Outcome {
+    match call_many(conn, frames, replies, writes).await {
+        Ok(captured) if is_refused(&captured.frame, replies) => Outcome::Again,
+        Ok(captured) => Outcome::Ran(captured),
+        Err(lost) => Outcome::Lost(lost),
+    }
 }
 
 /// True when EXEC, the last of `count` replies, says that a watched key was touched.
