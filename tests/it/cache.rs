@@ -10,14 +10,14 @@ use support::{Client, Postgres, Redis, Tandem, TandemOptions, Value, seed, wait_
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-struct Small {
-    redis: Redis,
-    postgres: Postgres,
+pub struct Small {
+    pub redis: Redis,
+    pub postgres: Postgres,
     options: TandemOptions,
 }
 
 impl Small {
-    fn new(maxmemory: &str, policy: &str) -> Small {
+    pub fn new(maxmemory: &str, policy: &str) -> Small {
         let redis =
             Redis::options().with("maxmemory", maxmemory).with("maxmemory-policy", policy).start();
         let postgres = Postgres::start();
@@ -30,14 +30,14 @@ impl Small {
     }
 
     /// A proxy that knows that Redis may evict.
-    fn tandem(&self) -> Tandem {
+    pub fn tandem(&self) -> Tandem {
         let tandem = self.options.clone().start();
         tandem.wait_streaming();
         wait_for("the look at Redis's memory", LIMIT, || number(&tandem, "redis_keys").is_none());
         tandem
     }
 
-    fn info(&self, section: &str, field: &str) -> u64 {
+    pub fn info(&self, section: &str, field: &str) -> u64 {
         let text = self.redis.client().call(["INFO", section]).text();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{field}:")));
         line.and_then(|n| n.trim().parse().ok()).unwrap_or_else(|| panic!("{field} in {text}"))
@@ -45,7 +45,7 @@ impl Small {
 }
 
 /// A number in the proxy's status; none while Redis counts as whole.
-fn number(tandem: &Tandem, field: &str) -> Option<u64> {
+pub fn number(tandem: &Tandem, field: &str) -> Option<u64> {
     let status = tandem.status();
     match status.get(field).map(String::as_str) {
         Some("whole") => Some(0),

@@ -13,6 +13,7 @@ mod database_first;
 mod drain;
 mod engine;
 mod engine_like_redis;
+mod evict;
 mod harness;
 mod hostile;
 mod lease;
