@@ -33,6 +33,8 @@ pub struct Command {
     pub group: Group,
     /// True when it changes data, or may: scripts and functions count, whatever they do.
     pub writes: bool,
+    /// It has subcommands.
+    pub container: bool,
     script: bool,
 }
 
@@ -79,6 +81,13 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         let command = spec::parse_line(line);
         commands.insert(command.name.as_bytes(), command);
     }
+    let containers: Vec<&str> =
+        commands.values().filter_map(|sub: &Command| Some(sub.name.split_once('|')?.0)).collect();
+    for name in containers {
+        if let Some(command) = commands.get_mut(name.as_bytes()) {
+            command.container = true;
+        }
+    }
     Table { commands }
 });
 
@@ -97,6 +106,9 @@ pub fn lookup(name: &[u8]) -> Option<&'static Command> {
 
 /// Finds the subcommand of a container, such as `CLIENT`, `ID`.
 pub fn lookup_sub(container: &Command, name: &[u8]) -> Option<&'static Command> {
+    if !container.container {
+        return None;
+    }
     let mut full = container.name.as_bytes().to_vec();
     full.push(b'|');
     full.extend(name.iter().map(u8::to_ascii_lowercase));

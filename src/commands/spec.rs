@@ -78,7 +78,9 @@ pub(super) fn parse_line(line: &'static str) -> Command {
     let may_write = script && !name.ends_with("_ro") || name == "pfcount";
     let writes = flags.write || may_write;
     let group = Group::new(name, class, &flags, script);
-    Command { name, arity: number(arity) as i32, flags, keys, class, group, writes, script }
+    let arity = number(arity) as i32;
+    let container = false;
+    Command { name, arity, flags, keys, class, group, writes, container, script }
 }
 
 fn key_spec(text: &'static str) -> KeySpec {

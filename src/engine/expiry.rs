@@ -39,7 +39,8 @@ impl Unit {
     /// Rounded half up.
     fn ms_in_unit(self, ms: i64) -> i64 {
         match self {
-            Unit::Seconds => ms.saturating_add(500) / 1000,
+            // A time in ms may be as large as there are numbers.
+            Unit::Seconds => ms / 1000 + i64::from(ms % 1000 >= 500),
             Unit::Millis => ms,
         }
     }

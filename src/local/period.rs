@@ -17,6 +17,7 @@ use super::peer::Peer;
 use super::statistics::Statistics;
 use super::tenure::Tenure;
 use super::tracking::Tracking;
+use super::transaction::Awaited;
 use super::walk::{Cursors, Named, Question};
 use crate::config::Config;
 use crate::engine::script::Scripts;
@@ -58,6 +59,7 @@ pub(super) struct Period {
     pub blocked: RefCell<Blocked>,
     pub tracking: RefCell<Tracking>,
     pub settings: RefCell<Settings>,
+    pub awaited: RefCell<Awaited>,
     /// What somebody waits for, and whom to tell.
     pub wanted: RefCell<Vec<(Vec<Need>, oneshot::Sender<()>)>>,
     /// What is asked of PostgreSQL besides, and whom to tell.
@@ -139,6 +141,7 @@ impl Period {
             blocked: RefCell::default(),
             tracking: RefCell::default(),
             settings: RefCell::default(),
+            awaited: RefCell::default(),
             wanted: RefCell::default(),
             questions: RefCell::default(),
             cursors: RefCell::default(),

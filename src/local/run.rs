@@ -39,6 +39,7 @@ impl Period {
         };
         if keyspace.mutations() != before {
             self.changed();
+            self.awaited.borrow_mut().look(&keyspace);
             self.blocked.borrow_mut().disturb();
         }
         answer

@@ -155,6 +155,24 @@ impl Session {
                 command.name
             )));
         }
+        if let (true, Some(word)) = (command.container, args.get(1)) {
+            match commands::lookup_sub(command, word) {
+                None => {
+                    let asked: String = String::from_utf8_lossy(word).chars().take(128).collect();
+                    let container = command.name.to_uppercase();
+                    return Some(Reply::error(format!(
+                        "ERR unknown subcommand '{asked}'. Try {container} HELP."
+                    )));
+                }
+                Some(sub) if !sub.takes(args.len()) => {
+                    return Some(Reply::error(format!(
+                        "ERR wrong number of arguments for '{}' command",
+                        sub.name
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
         let free = command.flags.no_auth || matches!(command.name, "quit" | "reset");
         if !self.trusted && !free {
             return Some(Reply::error("NOAUTH Authentication required."));

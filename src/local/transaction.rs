@@ -1,12 +1,16 @@
 //! MULTI, EXEC and WATCH. Source: <https://redis.io/docs/manual/transactions/>.
 
+use std::cell::Cell;
+use std::rc::{Rc, Weak};
+
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 use super::keeper::Gone;
 use super::run::too_small;
 use super::session::Session;
 use crate::engine::delta::KeyId;
-use crate::engine::{Db, Need, Part, Stop};
+use crate::engine::{Db, Keyspace, Need, Part, Stop};
 use crate::resp::Reply;
 
 /// Tries of a transaction that finds something missing each time.
@@ -29,6 +33,30 @@ pub(super) struct Watched {
     db: Db,
     key: Bytes,
     seen: Seen,
+    /// It was not there, and came into being since; it may have gone again.
+    appeared: Rc<Cell<bool>>,
+}
+
+/// Watched keys that are not there: a look at them afterwards may find the same, although they were.
+#[derive(Debug, Default)]
+pub(super) struct Awaited(HashMap<(Db, Bytes), Vec<Weak<Cell<bool>>>>);
+
+impl Awaited {
+    fn add(&mut self, db: Db, key: &Bytes, appeared: &Rc<Cell<bool>>) {
+        self.0.retain(|_, watchers| watchers.iter().any(|watcher| watcher.strong_count() > 0));
+        self.0.entry((db, key.clone())).or_default().push(Rc::downgrade(appeared));
+    }
+
+    /// Looks at them after a command that has changed something.
+    pub fn look(&mut self, keyspace: &Keyspace) {
+        self.0.retain(|(db, key), watchers| {
+            let there = keyspace.peek(*db, key).is_some();
+            if there {
+                watchers.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.set(true));
+            }
+            !there
+        });
+    }
 }
 
 impl Session {
@@ -57,8 +85,11 @@ impl Session {
         self.know(keys.iter().map(|key| (db, key))).await?;
         for key in keys {
             if !self.watched.iter().any(|watched| watched.db == db && watched.key == *key) {
-                let seen = self.seen(db, key);
-                self.watched.push(Watched { db, key: key.clone(), seen });
+                let (seen, appeared) = (self.seen(db, key), Rc::default());
+                if seen.is_none() {
+                    self.period.awaited.borrow_mut().add(db, key, &appeared);
+                }
+                self.watched.push(Watched { db, key: key.clone(), seen, appeared });
             }
         }
         self.answer(&Reply::OK);
@@ -83,7 +114,7 @@ impl Session {
         let db = self.db;
         for _ in 0..MAX_LOADS {
             // Both are looked at in the step in which the commands run.
-            if watched.iter().any(|watched| self.seen(watched.db, &watched.key) != watched.seen) {
+            if watched.iter().any(|watched| self.has_changed(watched)) {
                 self.answer(&Reply::NilArray);
                 return Ok(());
             }
@@ -128,6 +159,10 @@ impl Session {
             keys.map(need).filter_map(|need| keyspace.lacks(&need)).collect()
         };
         if needs.is_empty() { Ok(()) } else { self.period.load(needs).await }
+    }
+
+    fn has_changed(&self, watched: &Watched) -> bool {
+        watched.appeared.get() || self.seen(watched.db, &watched.key) != watched.seen
     }
 
     fn seen(&self, db: Db, key: &Bytes) -> Seen {

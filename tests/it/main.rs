@@ -17,6 +17,7 @@ mod evict;
 mod harness;
 mod hostile;
 mod lease;
+mod lockstep;
 mod mirror;
 mod plane;
 mod rdb;

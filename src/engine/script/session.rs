@@ -2,10 +2,9 @@
 //! it. The functions that scripts call live as long as the interpreter, so the keyspace is lent to
 //! them by value while a script runs.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashSet;
 use parking_lot::Mutex;
 
 use super::Outside;
@@ -166,14 +165,11 @@ fn select(run: &mut Run, words: &[Bytes]) -> engine::Answer<Reply> {
     Ok(Reply::OK)
 }
 
-static CONTAINERS: LazyLock<HashSet<&'static str>> =
-    LazyLock::new(|| commands::all().filter_map(|c| Some(c.name.split_once('|')?.0)).collect());
-
 /// The command, or subcommand, that these words call.
 pub fn command(words: &[Bytes]) -> Option<&'static commands::Command> {
     let command = commands::lookup(words.first()?)?;
     match words.get(1) {
-        Some(name) if CONTAINERS.contains(command.name) => commands::lookup_sub(command, name),
+        Some(name) if command.container => commands::lookup_sub(command, name),
         _ => Some(command).filter(|command| command.name != "tandem"),
     }
 }

@@ -3,11 +3,13 @@
 //! from what was run before it: nothing random, nothing blocking.
 
 mod tables;
+mod wide;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 pub use tables::*;
+pub use wide::*;
 
 /// Templates of one family: words, of which those in braces are filled in, see [`Commands::next`].
 pub type Family = &'static [&'static str];

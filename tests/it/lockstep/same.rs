@@ -1,0 +1,74 @@
+//! When two replies, and two keyspaces, count as the same.
+
+use support::Value;
+use support::compare::{Keyspace, Value as Stored};
+
+use super::batch::Batch;
+use crate::engine::replies::ordered;
+use crate::evict::model::now_ms;
+
+/// Redis looks at `errno` without having reset it: a number out of range in an earlier command makes the next SORT
+/// by score fail.
+const ERRNO: &str = "One or more scores can into double";
+
+pub fn replies(batch: &Batch, command: &[Vec<u8>], theirs: &Value, ours: &Value) -> bool {
+    if command[0].eq_ignore_ascii_case(b"exec")
+        && let (Value::Array(theirs), Value::Array(ours)) = (theirs, ours)
+    {
+        let queued = &batch.commands[1..batch.commands.len() - 1];
+        return theirs.len() == ours.len()
+            && (queued.iter().zip(theirs).zip(ours)).all(|((c, t), o)| one(c, t, o));
+    }
+    one(command, theirs, ours)
+}
+
+fn one(command: &[Vec<u8>], theirs: &Value, ours: &Value) -> bool {
+    if theirs == ours {
+        return true;
+    }
+    if command.get(1).is_some_and(|script| script.starts_with(b"redis.setresp(3)")) {
+        // Maps come back in the order of Lua's tables.
+        return without_order(theirs) == without_order(ours) || has_errno(theirs);
+    }
+    // A script answers with what its arguments, which are a command, answer.
+    let command = match command[0].eq_ignore_ascii_case(b"eval") && command.len() > 4 {
+        true => &command[4..],
+        false => command,
+    };
+    ordered(command, theirs.clone()) == ordered(command, ours.clone()) || has_errno(theirs)
+}
+
+fn has_errno(reply: &Value) -> bool {
+    format!("{reply:?}").contains(ERRNO)
+}
+
+/// All that a reply holds, sorted.
+fn without_order(reply: &Value) -> String {
+    let all = |items: &[Value]| {
+        let mut items: Vec<String> = items.iter().map(without_order).collect();
+        items.sort_unstable();
+        format!("{items:?}")
+    };
+    match reply {
+        Value::Array(items) | Value::Set(items) => all(items),
+        Value::Map(pairs) => {
+            let pairs: Vec<Value> =
+                pairs.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
+            all(&pairs)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// When entries were delivered is each side's own, and what is over may be there until somebody looks.
+pub fn without_clock(keyspace: &mut Keyspace) {
+    let now = now_ms();
+    keyspace.retain(|_, entry| entry.expires_at_ms.is_none_or(|at| at > now));
+    for entry in keyspace.values_mut() {
+        if let Stored::Stream(stream) = &mut entry.value {
+            for group in stream.groups.values_mut() {
+                group.pending.values_mut().for_each(|pending| pending.1 = 0);
+            }
+        }
+    }
+}
