@@ -22,6 +22,7 @@ mod mirror;
 mod plane;
 mod rdb;
 mod rdb_values;
+mod relay;
 mod replica;
 mod scanner;
 mod served;

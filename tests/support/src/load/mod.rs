@@ -8,4 +8,4 @@ mod trace;
 
 pub use counters::{Counters, Tally};
 pub use random::RandomLoad;
-pub use trace::{Replay, Trace};
+pub use trace::{Command, Replay, Trace};

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 
-use crate::{Client, RespError, encode};
+use crate::{Client, RespError, Value, encode};
+
+/// A command as its arguments.
+pub type Command = Vec<Vec<u8>>;
 
 /// A recording of a service's commands, as batches that arrived in one socket read each.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub struct Trace {
 struct Batch {
     connection: u64,
     bytes: Vec<u8>,
-    commands: usize,
+    commands: Vec<Command>,
 }
 
 /// What a replay came to.
@@ -56,27 +59,50 @@ impl Trace {
             let line: serde_json::Value = serde_json::from_str(&line?)?;
             let connection = line["c"].as_u64().ok_or_else(|| bad("no connection"))?;
             let commands = line["b"].as_array().ok_or_else(|| bad("no batch"))?;
-            let mut bytes = Vec::new();
+            let mut batch = Batch { connection, bytes: Vec::new(), commands: Vec::new() };
             for command in commands {
                 let args = command.as_array().ok_or_else(|| bad("a command is no array"))?;
-                let args: Option<Vec<Vec<u8>>> = args.iter().map(|a| latin1(a.as_str()?)).collect();
-                bytes.extend(encode(args.ok_or_else(|| bad("an argument is no Latin-1 text"))?));
+                let args: Option<Command> = args.iter().map(|a| latin1(a.as_str()?)).collect();
+                let args = args.ok_or_else(|| bad("an argument is no Latin-1 text"))?;
+                batch.bytes.extend(encode(&args));
+                batch.commands.push(args);
             }
-            batches.push(Batch { connection, bytes, commands: commands.len() });
+            batches.push(batch);
         }
         Ok(Trace { batches })
+    }
+
+    /// The first `batches` alone.
+    pub fn first(mut self, batches: usize) -> Trace {
+        self.batches.truncate(batches);
+        self
+    }
+
+    /// All commands in the order of the recording.
+    pub fn commands(&self) -> impl Iterator<Item = &Command> {
+        self.batches.iter().flat_map(|batch| &batch.commands)
     }
 
     /// Replays each connection in order, one write per batch, as fast as replies come, with at most `window`
     /// batches unanswered.
     pub fn replay(&self, address: SocketAddr, window: usize) -> Result<Replay, RespError> {
+        self.replay_and(address, window, |_, _| ())
+    }
+
+    /// As [`Trace::replay`]; every command is shown with its reply, in their order.
+    pub fn replay_and(
+        &self,
+        address: SocketAddr,
+        window: usize,
+        mut seen: impl FnMut(&Command, Value),
+    ) -> Result<Replay, RespError> {
         let start = Instant::now();
         let mut replay = Replay { time: Duration::ZERO, batches: 0, commands: 0, errors: 0 };
         let mut rest = &self.batches[..];
         while let Some(first) = rest.first() {
             let same = rest.iter().take_while(|b| b.connection == first.connection).count();
             let (connection, later) = rest.split_at(same);
-            replay_connection(connection, address, window.max(1), &mut replay)?;
+            replay_connection(connection, address, window.max(1), &mut replay, &mut seen)?;
             rest = later;
         }
         replay.time = start.elapsed();
@@ -89,33 +115,36 @@ fn replay_connection(
     address: SocketAddr,
     window: usize,
     replay: &mut Replay,
+    seen: &mut impl FnMut(&Command, Value),
 ) -> Result<(), RespError> {
     let mut client = Client::connect(address)?;
-    let mut unanswered: VecDeque<usize> = VecDeque::with_capacity(window);
+    let mut unanswered: VecDeque<&Batch> = VecDeque::with_capacity(window);
     for batch in batches {
         if unanswered.len() == window {
-            answer(&mut client, &mut unanswered, replay)?;
+            answer(&mut client, &mut unanswered, replay, seen)?;
         }
         client.send(&batch.bytes)?;
-        unanswered.push_back(batch.commands);
+        unanswered.push_back(batch);
     }
     while !unanswered.is_empty() {
-        answer(&mut client, &mut unanswered, replay)?;
+        answer(&mut client, &mut unanswered, replay, seen)?;
     }
     Ok(())
 }
 
 fn answer(
     client: &mut Client,
-    unanswered: &mut VecDeque<usize>,
+    unanswered: &mut VecDeque<&Batch>,
     replay: &mut Replay,
+    seen: &mut impl FnMut(&Command, Value),
 ) -> Result<(), RespError> {
-    let commands = unanswered.pop_front().unwrap_or(0);
-    for _ in 0..commands {
-        replay.errors += usize::from(client.receive()?.is_error());
+    for command in unanswered.pop_front().iter().flat_map(|batch| &batch.commands) {
+        let reply = client.receive()?;
+        replay.errors += usize::from(reply.is_error());
+        replay.commands += 1;
+        seen(command, reply);
     }
     replay.batches += 1;
-    replay.commands += commands;
     Ok(())
 }
 
