@@ -9,7 +9,7 @@ use crate::evict::model::now_ms;
 
 /// Redis looks at `errno` without having reset it: a number out of range in an earlier command makes the next SORT
 /// by score fail.
-const ERRNO: &str = "One or more scores can into double";
+const ERRNO: &str = "One or more scores can't be converted";
 
 pub fn replies(batch: &Batch, command: &[Vec<u8>], theirs: &Value, ours: &Value) -> bool {
     if command[0].eq_ignore_ascii_case(b"exec")
