@@ -25,9 +25,9 @@ impl<'a> PgBench<'a> {
     pub fn selects(postgres: &'a Postgres, rows: usize, bytes: usize) -> PgBench<'a> {
         postgres.sql(&format!(
             "CREATE TABLE selects (key text PRIMARY KEY, value text NOT NULL); INSERT INTO selects \
-             SELECT 'key:' || n, repeat('x', {bytes}) FROM generate_series(1, {rows}) n; \
-             VACUUM ANALYZE selects"
+             SELECT 'key:' || n, repeat('x', {bytes}) FROM generate_series(1, {rows}) n"
         ));
+        postgres.sql("VACUUM ANALYZE selects");
         let statement = format!(
             "\\set id random(1, {rows})\nSELECT value FROM selects WHERE key = 'key:' || :id;\n"
         );
