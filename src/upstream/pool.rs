@@ -47,7 +47,7 @@ enum Use {
 /// Read from Redis at once, in bytes.
 const READ_BUFFER: usize = 128 * 1024;
 /// Clean connections kept for the next client that needs one for itself, per key.
-const KEEP_IDLE: usize = 16;
+const KEEP_IDLE: usize = 64;
 /// Lanes of one key, when the first ones are held up by a slow command.
 const MAX_LANES: usize = 4;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
