@@ -17,6 +17,7 @@ use super::{Shared, info};
 use crate::config::OnSpoolFull;
 use crate::rdb;
 use crate::store::Position;
+use crate::strategy::Gap;
 use crate::upstream::{Backoff, SidePool};
 
 /// Commands handed to the log at once.
@@ -58,6 +59,17 @@ pub async fn keep(shared: Arc<Shared>, side: SidePool) {
             () = shared.relink.notified() => LinkError::Relink,
         };
         let text = error.to_string();
+        // Whoever answers at that address next may be empty. One that answers and cannot be followed
+        // would never be known better.
+        let lost = match &error {
+            LinkError::Replica(error) => error.is_loss(),
+            _ => false,
+        };
+        let whole_anyway = shared.presence.has(Gap::Unknown) && !lost;
+        let unknown = lost && shared.status.postgres_up.load(Ordering::Relaxed);
+        if unknown || whole_anyway {
+            shared.presence.set(Gap::Unknown, unknown);
+        }
         shared.set_link(false, &text);
         if up {
             backoff.reset();
@@ -102,6 +114,7 @@ async fn follow(
                 *mirror.replid.write() = replid;
                 mirror.received.store(offset, Ordering::Relaxed);
                 mirror.partial_syncs.fetch_add(1, Ordering::Relaxed);
+                shared.presence.set(Gap::Unknown, false);
                 shared.set_link(true, "");
                 *up = true;
                 begin_window(shared, side).await;
@@ -215,6 +228,9 @@ async fn transfer(
         return Err(LinkError::SnapshotRefused);
     }
     let lineage = lineage(shared.stored(), side, replid, offset).await;
+    if lineage != Lineage::Foreign {
+        shared.presence.set(Gap::Unknown, false);
+    }
     tracing::info!(
         replid,
         offset,

@@ -19,6 +19,7 @@ pub mod replica;
 mod shared;
 mod snapshot;
 mod spool;
+mod warm;
 mod watch;
 
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::store::{Store, StoreError};
-use crate::strategy::{CommitGate, Missing, Presence, Status};
+use crate::strategy::{CommitGate, Gap, Missing, Presence, Status};
 use crate::upstream::{Connector, SideManager, SidePool};
 use shared::Shared;
 
@@ -68,6 +69,7 @@ impl Mirror {
         }
         let shared = Arc::new(Shared::new(config, gate, status, presence, log::Log::new(spool)));
         evictions::remember(&shared);
+        shared.presence.set(Gap::Unknown, true);
         Ok(Mirror { shared, side, missing })
     }
 
@@ -76,6 +78,7 @@ impl Mirror {
     pub async fn run(self, shutdown: CancellationToken) {
         let Mirror { shared, side, missing } = self;
         let evictions = tokio::spawn(evictions::keep(Arc::clone(&shared), side.clone()));
+        let warm = tokio::spawn(warm::serve(Arc::clone(&shared), side.clone()));
         let recall = tokio::spawn(recall::serve(Arc::clone(&shared), side.clone(), missing));
         let side = SidePool::new(side, &shared.config.redis);
         let received = CancellationToken::new();
@@ -98,6 +101,7 @@ impl Mirror {
         link.abort();
         watch.abort();
         recall.abort();
+        warm.abort();
         evictions.abort();
         shared.gate.open();
     }

@@ -22,13 +22,15 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::apply::{PASS_OVER, recall_message};
 use crate::engine::Db;
-use crate::strategy::{MirrorState, Missing, RecallError, Recalled};
+use crate::strategy::{Gap, MirrorState, Missing, RecallError, Recalled};
 use crate::upstream::{SideError, SideManager};
 
 /// Keys looked for at once.
 const BATCH: usize = 512;
 /// How long the mirror may take to reach a mark, unless it takes over a snapshot.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether there is anything to wait for.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What PostgreSQL has of a key, with everything that came before the mark.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,8 +116,15 @@ async fn bring_back(
     link: &mut Option<MultiplexedConnection>,
     batch: &[Missing],
 ) -> Result<HashMap<Name, Result<Recalled, RecallError>>, RecallError> {
-    if !shared.status.postgres_up.load(Ordering::Relaxed) {
-        return Err(RecallError::Postgres);
+    if !postgres_is_there(shared).await {
+        if shared.presence.partial() {
+            return Err(RecallError::Postgres);
+        }
+        // Redis alone serves, with what it has.
+        let names = batch.iter().flat_map(|missing| {
+            missing.keys.iter().map(|key| ((missing.db, key.clone()), Ok(Recalled::Absent)))
+        });
+        return Ok(names.collect());
     }
     let mut connection = match link {
         Some(connection) => connection.clone(),
@@ -136,16 +145,20 @@ async fn bring_back(
     shared.presence.counters.misses.fetch_add(names.len() as u64, Ordering::Relaxed);
     // Watched from here on. What has come back meanwhile is watched too, and left alone.
     let watched = lacking(connection, names, true).await?;
-    let (number, states) = shared.recalls.ask(watched.clone());
-    let states = match publish(shared, connection, number).await {
-        Ok(()) => states_at_mark(shared, states).await,
-        Err(error) => Err(error),
-    };
-    let states = match states {
-        Ok(states) => states,
-        Err(error) => {
-            shared.recalls.take(number);
-            return Err(error);
+    let states = loop {
+        let syncs = full_syncs(shared);
+        let (number, states) = shared.recalls.ask(watched.clone());
+        let states = match publish(shared, connection, number).await {
+            Ok(()) => states_at_mark(shared, states, syncs).await,
+            Err(error) => Err(error),
+        };
+        match states {
+            Ok(Some(states)) => break states,
+            Ok(None) => drop(shared.recalls.take(number)),
+            Err(error) => {
+                shared.recalls.take(number);
+                return Err(error);
+            }
         }
     };
     let found: Vec<(&Name, &Bytes, i64)> = watched
@@ -171,8 +184,21 @@ async fn bring_back(
     Ok(known)
 }
 
+/// At the start it takes a moment until anybody knows.
+async fn postgres_is_there(shared: &Shared) -> bool {
+    let mut waited = Duration::ZERO;
+    loop {
+        let there = shared.status.postgres_up.load(Ordering::Relaxed);
+        if there || !shared.presence.has(Gap::Unknown) || waited >= PATIENCE {
+            return there;
+        }
+        tokio::time::sleep(LOOK).await;
+        waited += LOOK;
+    }
+}
+
 /// Those of the keys that Redis lacks; with `watch` all of them are watched before that is looked at.
-async fn lacking(
+pub async fn lacking(
     connection: &mut MultiplexedConnection,
     names: Vec<Name>,
     watch: bool,
@@ -208,17 +234,31 @@ async fn publish(
     publish.query_async::<()>(connection).await.map_err(refused)
 }
 
-/// What the applier says when the mark comes by.
+fn full_syncs(shared: &Shared) -> u64 {
+    shared.status.mirror.full_syncs.load(Ordering::Relaxed)
+}
+
+/// What the applier says when the mark comes by; `None`: a snapshot has begun since `syncs`, the mark may be
+/// part of what it stands for and never come by.
 async fn states_at_mark(
     shared: &Shared,
     mut states: oneshot::Receiver<Vec<State>>,
-) -> Result<Vec<State>, RecallError> {
+    syncs: u64,
+) -> Result<Option<Vec<State>>, RecallError> {
+    let mut waited = Duration::ZERO;
     loop {
-        match tokio::time::timeout(PATIENCE, &mut states).await {
-            Ok(Ok(states)) => return Ok(states),
+        match tokio::time::timeout(LOOK, &mut states).await {
+            Ok(Ok(states)) => return Ok(Some(states)),
             Ok(Err(_)) => return Err(RecallError::Postgres),
-            Err(_) if shared.status.mirror.state() == MirrorState::Syncing => {}
-            Err(_) => return Err(RecallError::Postgres),
+            Err(_) if !shared.status.postgres_up.load(Ordering::Relaxed) => {
+                return Err(RecallError::Postgres);
+            }
+            Err(_) => match shared.status.mirror.state() {
+                MirrorState::Syncing => {}
+                MirrorState::Streaming if full_syncs(shared) != syncs => return Ok(None),
+                _ if waited >= PATIENCE => return Err(RecallError::Postgres),
+                _ => waited += LOOK,
+            },
         }
     }
 }

@@ -12,7 +12,7 @@ use super::recall::Recalls;
 use super::spool::SpoolError;
 use crate::config::Config;
 use crate::store::Position;
-use crate::strategy::{CommitGate, Families, MirrorState, Presence, Status};
+use crate::strategy::{CommitGate, Families, Gap, MirrorState, Presence, Status};
 
 /// What the parts of the mirror share.
 pub struct Shared {
@@ -28,6 +28,8 @@ pub struct Shared {
     pub ready: watch::Sender<bool>,
     /// The position in the log has changed under the link: it has to attach anew.
     pub relink: Notify,
+    /// Redis lacks keys since PostgreSQL led a resync.
+    pub warm: Notify,
     /// Whether the link follows the stream, and if not, why.
     link: Mutex<(bool, String)>,
     /// A snapshot is being taken over.
@@ -59,6 +61,7 @@ impl Shared {
             log: Arc::new(log),
             ready: watch::Sender::new(false),
             relink: Notify::new(),
+            warm: Notify::new(),
             link: Mutex::new((false, "starting".into())),
             syncing: AtomicBool::new(false),
             outage: Mutex::new(None),
@@ -101,6 +104,8 @@ impl Shared {
             outage.replace(error.to_string()).is_none()
         };
         self.status.postgres_up.store(false, Ordering::Relaxed);
+        // Redis alone serves now, with what it has.
+        self.presence.set(Gap::Unknown, false);
         if first {
             tracing::warn!(%error, "PostgreSQL is away; the replication stream is kept until it is back");
         }

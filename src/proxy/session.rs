@@ -141,6 +141,9 @@ impl Session {
             loop {
                 let mut scratch = worker.scratch.borrow_mut();
                 let read = match self.reader.poll_read(cx, &mut scratch) {
+                    Poll::Pending if worker.shared.shutdown.is_cancelled() => {
+                        return Poll::Ready(Err(End::Finish));
+                    }
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.farewell())),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Closed)),

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 
-pub use bulk::{BulkLoader, BulkOutcome, Merge};
+pub use bulk::{Behind, BulkLoader, BulkOutcome, Merge};
 pub use connect::Connector;
 pub use error::StoreError;
 pub use lease::Lease;
@@ -240,8 +240,19 @@ impl Store {
 
     /// At most `limit` of the keys that Redis lacked, or had with another value, when PostgreSQL led
     /// a resync. They stay listed until [`Store::redis_caught_up`].
-    pub async fn redis_behind(&self, limit: u32) -> Result<Vec<(Db, Bytes)>, StoreError> {
-        bulk::behind(&self.session, limit).await
+    pub async fn redis_behind(
+        &self,
+        which: Behind,
+        limit: u32,
+    ) -> Result<Vec<(Db, Bytes)>, StoreError> {
+        bulk::behind(&self.session, which, limit).await
+    }
+
+    /// The number of keys that Redis lacked when PostgreSQL led a resync and that have not been brought to it.
+    pub async fn redis_lacks(&self) -> Result<i64, StoreError> {
+        let query = "SELECT count(*) FROM redis_behind WHERE NOT differs";
+        let row = self.session.run(self.session.client().query_one(query, &[])).await?;
+        Ok(row.try_get(0)?)
     }
 
     /// These keys have been brought to Redis.

@@ -18,6 +18,19 @@ pub enum Gap {
     Evicting = 1,
     /// It has evicted, or copies were dropped from it.
     Lacking = 2,
+    /// It has just been reached or was lost: nobody has looked yet which history it has.
+    Unknown = 4,
+    /// It lost its data and is being filled from PostgreSQL.
+    Warming = 8,
+}
+
+impl Gap {
+    const ALL: [(Gap, &'static str); 4] = [
+        (Gap::Evicting, "evicting"),
+        (Gap::Lacking, "lacking"),
+        (Gap::Unknown, "unknown"),
+        (Gap::Warming, "warming"),
+    ];
 }
 
 /// What became of a key that somebody missed.
@@ -65,8 +78,10 @@ pub struct PresenceCounters {
     pub doubtful: AtomicU64,
     /// Keys looked for in PostgreSQL because Redis lacked them.
     pub misses: AtomicU64,
-    /// Keys brought back to Redis on demand.
+    /// Keys brought back to Redis.
     pub recalled: AtomicU64,
+    /// Keys that a Redis without its data still lacks, while it is being filled.
+    pub to_warm: AtomicU64,
 }
 
 impl Presence {
@@ -99,12 +114,11 @@ impl Presence {
     }
 
     /// For people: `whole`, or the reasons.
-    pub fn describe(&self) -> &'static str {
-        match (self.has(Gap::Evicting), self.has(Gap::Lacking)) {
-            (false, false) => "whole",
-            (true, false) => "evicting",
-            (false, true) => "lacking",
-            (true, true) => "evicting,lacking",
+    pub fn describe(&self) -> String {
+        let reasons = Gap::ALL.iter().filter(|(gap, _)| self.has(*gap)).map(|(_, name)| *name);
+        match reasons.collect::<Vec<_>>().join(",") {
+            none if none.is_empty() => "whole".to_owned(),
+            reasons => reasons,
         }
     }
 

@@ -100,3 +100,19 @@ fn end_beside(silent: &str) {
     tandem.wait_streaming();
     Sides::new(&redis, &postgres).assert_equal();
 }
+
+/// Who has nothing under way has nothing to wait for.
+#[test]
+fn idle_clients_hold_up_nobody() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let mut tandem = options(&redis, &postgres).start();
+    tandem.wait_streaming();
+    let mut clients: Vec<_> = (0..20).map(|_| tandem.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.run("SET k v"), Value::ok());
+    }
+    let start = Instant::now();
+    assert!(tandem.stop(LIMIT).success());
+    assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
+    assert!(clients.iter_mut().all(support::Client::closed));
+}

@@ -32,3 +32,4 @@ mod tls;
 mod unknown;
 mod users;
 mod walks;
+mod warming;

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use super::{Applier, ApplyError};
 use crate::engine::{Db, Need, Part, to_object};
 use crate::rdb;
+use crate::store::Behind;
+use crate::strategy::Gap;
 use crate::upstream::SideError;
 
 /// Keys loaded and sent at once.
@@ -16,12 +18,12 @@ const CHUNK: usize = 256;
 const BEHIND: u32 = 4096;
 
 impl Applier {
-    /// Brings to Redis what it lacks or has otherwise since PostgreSQL led a resync. What is left of
-    /// it after a crash is remembered in PostgreSQL.
+    /// Brings to Redis what it has otherwise since PostgreSQL led a resync, and has brought to it what it
+    /// lacks, while it is served with care. What is left of it after a crash is remembered in PostgreSQL.
     pub(super) async fn catch_redis_up(&mut self) -> Result<(), ApplyError> {
         let mut restored = 0;
         loop {
-            let keys = self.store.redis_behind(BEHIND).await?;
+            let keys = self.store.redis_behind(Behind::Differing, BEHIND).await?;
             if keys.is_empty() {
                 break;
             }
@@ -30,8 +32,13 @@ impl Applier {
             restored += keys.len();
         }
         if restored > 0 {
-            tracing::info!(keys = restored, "Redis has been brought up to PostgreSQL");
+            tracing::info!(keys = restored, "Redis has PostgreSQL's value where it had another");
         }
+        if self.store.redis_lacks().await? > 0 {
+            self.shared.presence.set(Gap::Warming, true);
+            self.shared.warm.notify_one();
+        }
+        self.shared.presence.set(Gap::Unknown, false);
         Ok(())
     }
 

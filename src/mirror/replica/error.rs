@@ -32,6 +32,17 @@ pub enum ReplicaError {
 }
 
 impl ReplicaError {
+    /// True when Redis, or the way to it, has gone, or it is about to begin.
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            ReplicaError::Connect(_)
+                | ReplicaError::NotReady(_)
+                | ReplicaError::Closed
+                | ReplicaError::Io(_)
+        )
+    }
+
     /// True when trying again may help without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -150,10 +150,25 @@ impl Drop for BulkLoader {
     }
 }
 
+/// Which keys are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// Redis has them with another value.
+    Differing,
+    /// Redis lacks them.
+    Missing,
+}
+
 /// Keys that Redis lacked or had with another value, for the caller to bring to Redis.
-pub(super) async fn behind(session: &Session, limit: u32) -> Result<Vec<(Db, Bytes)>, StoreError> {
-    let query = "SELECT db, key FROM redis_behind ORDER BY db, index_form(key) LIMIT $1";
-    let rows = session.run(session.client().query(query, &[&i64::from(limit)])).await?;
+pub(super) async fn behind(
+    session: &Session,
+    which: Behind,
+    limit: u32,
+) -> Result<Vec<(Db, Bytes)>, StoreError> {
+    let query = "SELECT db, key FROM redis_behind WHERE differs = $2
+                 ORDER BY db, index_form(key) LIMIT $1";
+    let differs = which == Behind::Differing;
+    let rows = session.run(session.client().query(query, &[&i64::from(limit), &differs])).await?;
     super::db_keys(&rows)
 }
 

@@ -7,7 +7,7 @@ use tandem::engine::{Expiry, Keyspace};
 use tandem::rdb::{
     Object, PendingEntry, StreamConsumer, StreamEntry, StreamGroup, StreamId, StreamObject,
 };
-use tandem::store::{BulkOutcome, Commit, Merge, Position, Store};
+use tandem::store::{Behind, BulkOutcome, Commit, Merge, Position, Store};
 
 use super::{block_on, content, open, stored};
 
@@ -186,10 +186,14 @@ fn where_postgres_leads_nothing_is_overwritten() {
         let listed =
             "SELECT string_agg(key || ':' || reason, ',' ORDER BY key) FROM tandem.conflicts_text";
         assert_eq!(postgres.sql(listed), "string:expiry,zset:value");
-        let behind = store.redis_behind(100).await.expect("reads");
-        assert_eq!(behind.len(), 4);
-        store.redis_caught_up(&behind[..3]).await.expect("writes");
-        assert_eq!(store.redis_behind(100).await.expect("reads"), behind[3..]);
+        let differing = store.redis_behind(Behind::Differing, 100).await.expect("reads");
+        let missing = store.redis_behind(Behind::Missing, 100).await.expect("reads");
+        assert_eq!((differing.len(), missing.len()), (2, 2));
+        store.redis_caught_up(&differing).await.expect("writes");
+        store.redis_caught_up(&missing[..1]).await.expect("writes");
+        assert_eq!(store.redis_behind(Behind::Differing, 100).await.expect("reads"), []);
+        assert_eq!(store.redis_behind(Behind::Missing, 100).await.expect("reads"), missing[1..]);
+        assert_eq!(store.redis_lacks().await.expect("reads"), 1);
         assert_eq!(store.rereads().await.expect("reads"), []);
     });
 }
