@@ -81,11 +81,15 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         let command = spec::parse_line(line);
         commands.insert(command.name.as_bytes(), command);
     }
-    let containers: Vec<&str> =
-        commands.values().filter_map(|sub: &Command| Some(sub.name.split_once('|')?.0)).collect();
-    for name in containers {
+    let subs: Vec<(&str, bool)> = commands
+        .values()
+        .filter_map(|sub: &Command| Some((sub.name.split_once('|')?.0, sub.writes)))
+        .collect();
+    for (name, writes) in subs {
         if let Some(command) = commands.get_mut(name.as_bytes()) {
             command.container = true;
+            // Of containers the table says nothing: one with a subcommand that writes counts as writing.
+            command.writes |= writes;
         }
     }
     Table { commands }
@@ -138,6 +142,13 @@ mod tests {
             assert_eq!(Group::of(lookup(name.as_bytes())), group, "{name}");
         }
         assert!(lookup(b"nosuch").is_none() && lookup(&[b'x'; 100]).is_none());
+    }
+
+    #[test]
+    fn containers_of_writes_count_as_writes() {
+        for (name, writes) in [("xgroup", true), ("function", true), ("xinfo", false)] {
+            assert_eq!(lookup(name.as_bytes()).expect("known").writes, writes, "{name}");
+        }
     }
 
     #[test]

@@ -348,9 +348,14 @@ impl Keyspace {
         self.touch(from.0, from.1, What::Gone);
         let id = entry.id;
         self.rebind(to.0, to.1);
+        let stored = self.stored(from.0, from.1);
+        if !self.moved.is_empty() {
+            // It may have been moved in part and be complete since.
+            self.keep_places();
+            self.moved.retain(|_, place| (place.0, &place.1) != from);
+        }
         if !entry.value.is_complete() {
             self.keep_places();
-            let stored = self.stored(from.0, from.1);
             self.moved.insert(stored, (to.0, to.1.clone()));
         }
         self.count(to.0, 1, entry.expires_at_ms.is_some());
@@ -372,6 +377,10 @@ impl Keyspace {
         self.mutations += 1;
         self.keep_space(db);
         self.count_none(Some(db));
+        if !self.moved.is_empty() {
+            self.keep_places();
+            self.moved.retain(|_, place| place.0 != db);
+        }
         let space = self.space(db);
         space.slots.clear();
         space.whole = true;
@@ -386,6 +395,10 @@ impl Keyspace {
         self.mutations += 1;
         self.keep_spaces();
         self.count_none(None);
+        if !self.moved.is_empty() {
+            self.keep_places();
+            self.moved.clear();
+        }
         self.dbs.clear();
         self.new_dbs_whole = true;
     }
