@@ -93,6 +93,8 @@ impl Office {
                     self.standing_by = false;
                     tracing::info!("PostgreSQL serves");
                     std::mem::take(&mut self.back).cancel();
+                    // The workers need not wait for their next look.
+                    self.status.reconnect.notify_waiters();
                     let served = self.serve(&period, &store, &lease).await;
                     period.end();
                     match served {

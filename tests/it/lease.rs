@@ -11,8 +11,9 @@ fn options(postgres: &Postgres) -> TandemOptions {
     options.mode("postgres_only").allow("")
 }
 
+/// Each of the proxy's workers learns for itself that its server is back, and takes some of the clients.
 fn serves(tandem: &Tandem) -> bool {
-    tandem.answers() && !tandem.client().run("GET none").is_error()
+    tandem.answers() && (0..16).all(|_| !tandem.client().run("GET none").is_error())
 }
 
 fn wait_to_serve(tandem: &Tandem) -> Duration {
