@@ -123,7 +123,7 @@ impl Office {
             error if news || self.why.is_none() => tracing::warn!(%error, "PostgreSQL is away"),
             _ => {}
         }
-        self.why = Some(format!("ERR {error}"));
+        self.why = Some(format!("UNAVAILABLE PostgreSQL does not serve: {error}"));
         for stream in std::mem::take(&mut self.waiting) {
             self.receive(stream).await;
         }
