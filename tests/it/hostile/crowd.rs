@@ -15,6 +15,12 @@ const MIB: u64 = 1 << 20;
 
 /// Runs `attack` while another client sends `PING` after `PING`: its slowest answer.
 fn beside(tandem: &Tandem, attack: impl FnOnce()) -> Duration {
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let pings = scope.spawn(|| {
@@ -28,8 +34,10 @@ fn beside(tandem: &Tandem, attack: impl FnOnce()) -> Duration {
             }
             slowest
         });
+        // Also when the attack panics.
+        let ending = Stop(&stop);
         attack();
-        stop.store(true, Ordering::Relaxed);
+        drop(ending);
         pings.join().expect("the PING loop goes on")
     })
 }
@@ -154,11 +162,11 @@ fn a_client_that_never_reads_is_cut_off_at_its_limit() {
     assert_eq!(tandem.client().call([&b"SET"[..], b"big", &big]), Value::ok());
     let before = tandem.process().resident_bytes();
     let slowest = beside(&tandem, || {
-        for _ in 0..3 {
+        for cut_off in 0..3 {
             let mut deaf = connect(&tandem);
             deaf.write_all(&encode(["GET", "big"]).repeat(100)).expect("sent");
             wait_for("the limit to be hit", Duration::from_secs(20), || {
-                let closed = tandem.log().matches("output buffer is full").count() > 0;
+                let closed = tandem.log().matches("output buffer is full").count() > cut_off;
                 closed && tandem.client().run("PING") == Value::Simple("PONG".into())
             });
             assert!(hung_up(&mut deaf), "still connected");
