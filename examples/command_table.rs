@@ -35,7 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     lines.sort();
-    println!("# name\tarity\tflags\tkeys; made by examples/command_table.rs, do not edit");
+    println!(
+        "# name\tarity\tflags\tkeys\tcategories; made by examples/command_table.rs, do not edit"
+    );
     lines.iter().for_each(|line| println!("{line}"));
     Ok(())
 }
@@ -44,12 +46,17 @@ fn line(command: &Reply, lines: &mut Vec<String>) {
     let fields = array(command);
     let flags: Vec<String> = array(&fields[2]).iter().map(text).collect();
     let keys: Vec<String> = array(&fields[8]).iter().map(key_spec).collect();
+    let categories: Vec<String> = array(&fields[6])
+        .iter()
+        .map(|category| text(category).trim_start_matches('@').to_owned())
+        .collect();
     lines.push(format!(
-        "{}\t{}\t{}\t{}",
+        "{}\t{}\t{}\t{}\t{}",
         text(&fields[0]),
         text(&fields[1]),
         or_dash(flags.join(",")),
-        or_dash(keys.join(" "))
+        or_dash(keys.join(" ")),
+        or_dash(categories.join(","))
     ));
 }
 

@@ -18,6 +18,20 @@ impl Command {
         found
     }
 
+    /// As [`Command::keys`], with the flags of their specification.
+    pub fn keys_and_flags<W: AsRef<[u8]>>(&self, words: &[W]) -> Vec<(usize, &'static str)> {
+        let mut all = Vec::new();
+        for spec in self.keys.iter().filter(|spec| !spec.not_key) {
+            let mut found = Vec::new();
+            spec.find(words, &mut found);
+            all.extend(found.into_iter().map(|(at, _)| (at, spec.flags)));
+        }
+        if self.name == "sort" {
+            all.extend(sort_store(words).map(|(at, _)| (at, "OW,update")));
+        }
+        all
+    }
+
     /// The places of the keys whose former value matters to the outcome, reply included; the others are
     /// overwritten. Keys of other databases (`MOVE`, `COPY … DB`) are not among them.
     pub fn depends_on<W: AsRef<[u8]>>(&self, words: &[W]) -> Vec<usize> {

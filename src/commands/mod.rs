@@ -2,8 +2,8 @@
 //!
 //! `table.tsv` is made from a real server's `COMMAND` reply by `examples/command_table.rs`. One line
 //! per command or subcommand (`client|id`), separated by tabs: name, arity (negative: at least),
-//! flags, and key specifications `begin/find/flags` as in
-//! <https://redis.io/docs/reference/key-specs/>.
+//! flags, key specifications `begin/find/flags` as in
+//! <https://redis.io/docs/reference/key-specs/>, and ACL categories.
 
 mod class;
 mod group;
@@ -26,7 +26,11 @@ pub struct Command {
     /// Number of words, the name included; negative: at least that many.
     pub arity: i32,
     pub flags: Flags,
+    /// All flags, as `COMMAND` names them.
+    pub flag_names: Vec<&'static str>,
     pub keys: Vec<KeySpec>,
+    /// The categories of `ACL CAT`, without `@`.
+    pub categories: Vec<&'static str>,
     /// How the proxy has to treat it.
     pub class: Class,
     /// What it is counted by.
@@ -39,6 +43,11 @@ pub struct Command {
 }
 
 impl Command {
+    /// True when it belongs to this category of `ACL CAT`.
+    pub fn in_category(&self, name: &str) -> bool {
+        self.categories.contains(&name)
+    }
+
     /// True for commands that run a script or a function, which may take long.
     pub fn is_script(&self) -> bool {
         self.script
@@ -65,7 +74,7 @@ impl Command {
 }
 
 /// Commands that only the proxy has, as lines of the table.
-const OWN: &str = "tandem\t-2\tadmin,noscript,loading,stale\t-";
+const OWN: &str = "tandem\t-2\tadmin,noscript,loading,stale\t-\tadmin,slow,dangerous";
 
 struct Table {
     commands: HashMap<&'static [u8], Command, ahash::RandomState>,

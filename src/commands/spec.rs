@@ -11,6 +11,8 @@ pub struct Flags {
     pub noscript: bool,
     pub pubsub: bool,
     pub admin: bool,
+    /// Needs memory: refused beyond `maxmemory`.
+    pub denyoom: bool,
 }
 
 /// Where a key specification starts to look.
@@ -50,6 +52,8 @@ pub struct KeySpec {
     pub writes: bool,
     /// True when the key is overwritten whatever it held.
     pub replaces: bool,
+    /// The flags as `COMMAND` shows them.
+    pub flags: &'static str,
     /// True when the words look like keys and are none (channels).
     pub not_key: bool,
 }
@@ -59,8 +63,9 @@ pub struct KeySpec {
 pub(super) fn parse_line(line: &'static str) -> Command {
     let mut fields = line.split('\t');
     let mut field = || fields.next().unwrap_or_default();
-    let (name, arity, flags, keys) = (field(), field(), field(), field());
+    let (name, arity, flags, keys, categories) = (field(), field(), field(), field(), field());
     let has = |wanted: &str| flags.split(',').any(|flag| flag == wanted);
+    let flag_names = flags.split(',').filter(|name| *name != "-").collect();
     let flags = Flags {
         write: has("write"),
         readonly: has("readonly"),
@@ -70,6 +75,7 @@ pub(super) fn parse_line(line: &'static str) -> Command {
         noscript: has("noscript"),
         pubsub: has("pubsub"),
         admin: has("admin"),
+        denyoom: has("denyoom"),
     };
     let keys = keys.split(' ').filter(|text| *text != "-").map(key_spec).collect();
     let class = Class::of(name, &flags);
@@ -78,9 +84,22 @@ pub(super) fn parse_line(line: &'static str) -> Command {
     let may_write = script && !name.ends_with("_ro") || name == "pfcount";
     let writes = flags.write || may_write;
     let group = Group::new(name, class, &flags, script);
+    let categories = categories.split(',').filter(|name| *name != "-").collect();
     let arity = number(arity) as i32;
     let container = false;
-    Command { name, arity, flags, keys, class, group, writes, container, script }
+    Command {
+        name,
+        arity,
+        flags,
+        flag_names,
+        keys,
+        categories,
+        class,
+        group,
+        writes,
+        container,
+        script,
+    }
 }
 
 fn key_spec(text: &'static str) -> KeySpec {
@@ -113,6 +132,7 @@ fn key_spec(text: &'static str) -> KeySpec {
         find,
         writes: !has("RO"),
         replaces: has("OW") && !has("insert"),
+        flags,
         not_key: has("not_key"),
     }
 }
