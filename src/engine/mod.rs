@@ -77,6 +77,10 @@ impl<'a> Call<'a> {
     }
 }
 
+/// Commands that look at keys without using them.
+const LOOKS_ONLY: [&str; 8] =
+    ["ttl", "pttl", "expiretime", "pexpiretime", "type", "exists", "object", "debug"];
+
 /// Runs one command. [`Stop::Error`] carries Redis's words. What is not loaded is named as the store
 /// knows it.
 pub fn execute(keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
@@ -88,6 +92,7 @@ pub fn execute(keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         return Err(call.wrong_arity());
     }
     let before = keyspace.mutations();
+    keyspace.leaves_marks = !LOOKS_ONLY.contains(&command.name);
     let mut answer = (command.run)(keyspace, call);
     if let Err(Stop::NotLoaded(needs)) = &mut answer {
         for need in needs {

@@ -37,6 +37,11 @@ pub enum Happened {
         key: Bytes,
         by: u64,
     },
+    /// A script has called a command.
+    Called {
+        db: Db,
+        words: Vec<Bytes>,
+    },
     /// All keys of a database, or of all of them, are gone.
     Flushed,
     /// A message on its way to subscribers.

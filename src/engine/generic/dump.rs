@@ -19,6 +19,7 @@ pub fn dump(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 struct Options {
     replace: bool,
     absolute: bool,
+    idle_s: i64,
 }
 
 impl Options {
@@ -33,7 +34,8 @@ impl Options {
                 b"absttl" => options.absolute = true,
                 b"idletime" if more && !freq => {
                     idle = true;
-                    if rest.next().map(|text| int(text)).transpose()?.unwrap_or(0) < 0 {
+                    options.idle_s = rest.next().map(|text| int(text)).transpose()?.unwrap_or(0);
+                    if options.idle_s < 0 {
                         return Err(Stop::error("ERR Invalid IDLETIME value, must be >= 0"));
                     }
                 }
@@ -73,5 +75,6 @@ pub fn restore(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         return Err(Stop::error("ERR Bad data format"));
     }
     ks.put(call.db, key, value, expires_at_ms)?;
+    ks.set_idle(call.db, key, options.idle_s);
     Ok(Reply::OK)
 }

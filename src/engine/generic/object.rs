@@ -53,12 +53,12 @@ pub fn object(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 }
 
 fn show(ks: &mut Keyspace, call: &Call<'_>, what: &[u8], key: &Bytes) -> Answer<Reply> {
+    let now_ms = ks.now_ms;
     let Some(entry) = ks.whole_value(call.db, key)? else { return Ok(Reply::Nil) };
     Ok(match what {
         b"encoding" => Reply::bulk(encoding::of(&entry.value)),
         b"refcount" => Reply::Int(references(&entry.value)),
-        // The engine does not keep when a key was read.
-        b"idletime" => Reply::Int(0),
+        b"idletime" => Reply::Int((now_ms - entry.looked_at_ms()).max(0) / 1000),
         _ => {
             return Err(Stop::error(
                 "ERR An LFU maxmemory policy is not selected, access frequency not tracked. \

@@ -30,6 +30,8 @@ pub enum What {
 pub(super) struct Journal {
     on: bool,
     wanted: Classes,
+    /// Calls of scripts are noted.
+    calls: bool,
     actor: u64,
     reads: bool,
     /// The keys that the script which runs was called with.
@@ -61,6 +63,15 @@ impl Keyspace {
 
     pub fn declared(&self) -> Option<&[Bytes]> {
         self.journal.declared.as_deref()
+    }
+
+    /// Whether commands that scripts call are noted.
+    pub fn note_calls(&mut self, on: bool) {
+        self.journal.calls = on;
+    }
+
+    pub fn notes_calls(&self) -> bool {
+        self.journal.calls
     }
 
     pub fn notes_reads(&self) -> bool {

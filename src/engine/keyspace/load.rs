@@ -56,6 +56,7 @@ impl Keyspace {
                     touched: 0,
                     used: tick,
                     changed: 0,
+                    looked_at_ms: 0,
                 };
                 slots.insert(key, Slot::Present(Box::new(entry)));
             }

@@ -60,9 +60,16 @@ pub struct Entry {
     used: u64,
     /// The number of its last change among all; 0 when it was loaded since.
     changed: u64,
+    /// When a command last used it, Unix time in ms; 0 when it was loaded since.
+    looked_at_ms: i64,
 }
 
 impl Entry {
+    /// When a command last used it, Unix time in ms.
+    pub fn looked_at_ms(&self) -> i64 {
+        self.looked_at_ms
+    }
+
     /// Never the same before and after a change, as long as the id is.
     pub fn stamp(&self) -> (i64, u64) {
         (self.version, self.changed)
@@ -110,6 +117,8 @@ pub struct Keyspace {
     /// Mutations so far, to check that `NotLoaded` comes before the first of a command.
     mutations: u64,
     pub expiry: Expiry,
+    /// What is looked at counts as used (`OBJECT IDLETIME`).
+    pub leaves_marks: bool,
     /// The clock as the caller sees it, Unix time in ms.
     pub now_ms: i64,
     pub rng: SmallRng,
@@ -137,6 +146,7 @@ impl Keyspace {
             notes_names: false,
             journal: journal::Journal::default(),
             expiry,
+            leaves_marks: true,
             now_ms: 0,
             rng: SmallRng::seed_from_u64(seed),
             databases_configured: 16,
@@ -175,6 +185,9 @@ impl Keyspace {
         match space.slots.get_mut(key) {
             Some(Slot::Present(entry)) => {
                 entry.used = self.tick;
+                if self.leaves_marks || entry.looked_at_ms == 0 {
+                    entry.looked_at_ms = self.now_ms;
+                }
                 Ok(Some(entry))
             }
             Some(Slot::Absent { used }) => {
@@ -291,6 +304,15 @@ impl Keyspace {
             self.change(db, key, |_, _| ());
         }
         Ok(true)
+    }
+
+    /// Has the key look unused for this long.
+    pub fn set_idle(&mut self, db: Db, key: &Bytes, seconds: i64) {
+        let now_ms = self.now_ms;
+        let slot = self.dbs.get_mut(&db).and_then(|space| space.slots.get_mut(key));
+        if let Some(Slot::Present(entry)) = slot {
+            entry.looked_at_ms = now_ms.saturating_sub(seconds.saturating_mul(1000)).max(1);
+        }
     }
 
     /// Sets the expiry of a key that is there; the caller changes it afterwards.
@@ -504,6 +526,7 @@ impl Keyspace {
             touched: born,
             used,
             changed: self.mutations,
+            looked_at_ms: self.now_ms,
         };
         self.space(db).slots.insert(key.clone(), Slot::Present(Box::new(entry)));
     }

@@ -89,7 +89,8 @@ impl Scripts {
             return Err(READ_ONLY);
         }
         let read_only = read_only || flags.is_some_and(|flags| flags.no_writes());
-        let start = Start { kind: Kind::Eval, name: sha, read_only, keys, args };
+        let refused = self.straits.for_script(flags)?;
+        let start = Start { kind: Kind::Eval, name: sha, read_only, refused, keys, args };
         self.run(keyspace, call, &start)
     }
 

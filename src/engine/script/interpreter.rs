@@ -56,6 +56,9 @@ impl Interpreter {
         lua.set_global_hook(
             HookTriggers::new().every_nth_instruction(HOOK_INSTRUCTIONS),
             move |_, frame| {
+                if session.loads_too_long() {
+                    return Err(Raise::End.into());
+                }
                 if !session.running.is_killed() {
                     session.outside(|outside| outside.meanwhile(&session.running));
                 }

@@ -2,6 +2,7 @@
 //! Source: <https://redis.io/docs/latest/develop/programmability/functions-intro/>.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 use mlua::Value;
@@ -84,7 +85,7 @@ pub struct Declared {
 
 impl Libraries {
     /// The function of this name, in any case.
-    fn find(&self, function: &[u8]) -> Option<(&Bytes, &Declared)> {
+    pub fn find(&self, function: &[u8]) -> Option<(&Bytes, &Declared)> {
         let mut functions = self.0.values().flat_map(|library| &library.functions);
         functions.find(|(name, _)| name.eq_ignore_ascii_case(function))
     }
@@ -147,7 +148,8 @@ impl Scripts {
         let Some((name, declared)) = self.libraries.find(name) else {
             return Err(Stop::error("ERR Function not found"));
         };
-        let (name, no_writes) = (name.clone(), declared.flags.no_writes());
+        let (name, flags) = (name.clone(), declared.flags);
+        let no_writes = flags.no_writes();
         let count = number::parse_int(call.arg(2)?)
             .ok_or(Stop::error("ERR Bad number of keys provided"))?;
         let (keys, args) = keys_and_args(call, count)?;
@@ -156,10 +158,11 @@ impl Scripts {
                 "ERR Can not execute a script with write flag using *_ro command.",
             ));
         }
+        let refused = self.straits.for_script(Some(flags))?;
         self.revive()?;
         let name = String::from_utf8_lossy(&name);
         let read_only = read_only || no_writes;
-        let start = Start { kind: Kind::Function, name: &name, read_only, keys, args };
+        let start = Start { kind: Kind::Function, name: &name, read_only, refused, keys, args };
         self.run(keyspace, call, &start)
     }
 
@@ -215,8 +218,14 @@ impl Scripts {
             return Err(Stop::failed(format!("ERR Error compiling function: {fault}")));
         }
         *shared.loading.lock() = Some(Loading::default());
+        *shared.load_began.lock() = Some(Instant::now());
         let fault = interpreter.load("library");
+        let too_long = fault.is_err() && shared.loads_too_long();
+        *shared.load_began.lock() = None;
         let registered = shared.loading.lock().take().unwrap_or_default();
+        if too_long {
+            return Err(Stop::error("ERR Error registering functions: FUNCTION LOAD timeout"));
+        }
         let fault = match fault.map_err(|error| broken(&raise::message(&error)))? {
             Value::Nil => None,
             Value::Table(fault) => fault.get::<Option<mlua::LuaString>>("err").ok().flatten(),

@@ -36,12 +36,14 @@ mod random;
 mod running;
 mod session;
 mod shebang;
+mod straits;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-pub use outside::{Alone, Level, Outside};
+pub use outside::{Alone, Level, Outside, Tally};
 pub use running::{Kind, Running};
+pub use straits::Straits;
 
 use self::interpreter::Interpreter;
 use self::library::Libraries;
@@ -65,6 +67,8 @@ pub struct Scripts {
     eval: Option<Interpreter>,
     functions: Option<Interpreter>,
     random: Random,
+    /// What the server cannot do at the moment.
+    pub straits: Straits,
     /// Bytes that one interpreter may hold.
     pub max_bytes: usize,
 }
@@ -83,6 +87,7 @@ struct Start<'a> {
     /// SHA1 or function.
     name: &'a str,
     read_only: bool,
+    refused: Straits,
     keys: &'a [Bytes],
     args: &'a [Bytes],
 }
@@ -96,6 +101,7 @@ impl Scripts {
             eval: None,
             functions: None,
             random: Random::new(),
+            straits: Straits::default(),
             max_bytes: MAX_BYTES,
         }
     }
@@ -110,6 +116,27 @@ impl Scripts {
     /// What runs now, for other threads.
     pub fn running(&self) -> std::sync::Arc<Running> {
         self.shared.running.clone()
+    }
+
+    /// Whether a call of a script or function may write; what cannot be known may.
+    pub fn may_write(&self, args: &[Bytes]) -> bool {
+        let Some(what) = args.get(1) else { return true };
+        let flags = match args[0].to_ascii_lowercase().as_slice() {
+            b"eval" => shebang::flags(what).ok().and_then(|(flags, _)| flags),
+            b"evalsha" => {
+                let sha = String::from_utf8_lossy(what).to_ascii_lowercase();
+                self.cache.get(&sha).and_then(|script| script.flags)
+            }
+            b"fcall" => self.libraries.find(what).map(|(_, declared)| declared.flags),
+            _ => return false,
+        };
+        flags.is_none_or(|flags| !flags.no_writes())
+    }
+
+    /// How many scripts are kept, and how many libraries and functions.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let (libraries, functions) = self.libraries.counts();
+        (self.cache.len(), libraries, functions)
     }
 
     /// Runs one of the commands of [`Scripts::takes`].
@@ -144,7 +171,8 @@ impl Scripts {
         let savepoint = ks.savepoint();
         ks.declare(Some(start.keys));
         let lent = std::mem::replace(ks, session::placeholder());
-        self.shared.begin(Run::new(lent, call.db, start.read_only, self.random));
+        let run = Run::new(lent, call.db, start.read_only, start.refused, self.random);
+        self.shared.begin(run);
         let counts = self.libraries.counts();
         self.shared.running.begin(start.name, start.kind, call.args, counts);
         let ran = (|| {
@@ -184,6 +212,7 @@ impl Scripts {
             needs.extend(declared.filter_map(|need| ks.lacks(&need)));
             return Err(Stop::NotLoaded(needs));
         }
+        self.shared.outside(|outside| outside.called(&run.tallies));
         ks.release(savepoint);
         self.random = run.random;
         if out_of_memory {

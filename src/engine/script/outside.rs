@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::running::Running;
@@ -27,6 +30,26 @@ impl Level {
     }
 }
 
+/// How often a script has called a command, and how it went.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub calls: u64,
+    pub took: Duration,
+    /// Errors by their code.
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, took: Duration, answer: &Answer<Reply>) {
+        self.calls += 1;
+        self.took += took;
+        if let Err(Stop::Error(text)) | Ok(Reply::Error(text)) = answer {
+            let code = text.split(' ').next().unwrap_or_default();
+            *self.errors.entry(code.to_owned()).or_default() += 1;
+        }
+    }
+}
+
 /// What scripts reach beyond the engine: the server that they run in.
 pub trait Outside: Send {
     /// Runs a command that is allowed in scripts and that the engine does not have.
@@ -39,6 +62,9 @@ pub trait Outside: Send {
     fn may_call(&self, _words: &[Bytes]) -> bool {
         true
     }
+
+    /// A script has ended, having called these commands.
+    fn called(&mut self, _tallies: &BTreeMap<&'static str, Tally>) {}
 
     /// `redis.log`.
     fn log(&mut self, level: Level, text: &str) {

@@ -2,18 +2,26 @@
 //! it. The functions that scripts call live as long as the interpreter, so the keyspace is lent to
 //! them by value while a script runs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::Outside;
+use super::outside::Tally;
 use super::random::Random;
 use super::running::Running;
+use super::straits::Straits;
 use crate::commands;
+use crate::engine::events::Happened;
 use crate::engine::stop::{Need, Stop, shown};
 use crate::engine::{self, Call, Db, Expiry, Keyspace};
 use crate::resp::{Protocol, Reply};
+
+/// How long the main chunk of a library may run.
+const LOAD_LIMIT: Duration = Duration::from_millis(500);
 
 /// One run of a script.
 pub struct Run {
@@ -22,12 +30,15 @@ pub struct Run {
     /// What the script has chosen with `redis.setresp`.
     pub protocol: Protocol,
     pub read_only: bool,
+    refused: Straits,
     pub random: Random,
     /// What lacked when a command stopped: the script ends, and is run again.
     pub lacking: Option<Vec<Need>>,
     /// The error that has ended it, and where.
     pub failure: Option<Failure>,
     wrote: bool,
+    /// What it has called, for the statistics.
+    pub tallies: BTreeMap<&'static str, Tally>,
 }
 
 /// An uncaught error: its text, without a leading dash, and its place.
@@ -37,9 +48,17 @@ pub struct Failure {
 }
 
 impl Run {
-    pub fn new(keyspace: Keyspace, db: Db, read_only: bool, random: Random) -> Run {
+    pub fn new(
+        keyspace: Keyspace,
+        db: Db,
+        read_only: bool,
+        refused: Straits,
+        random: Random,
+    ) -> Run {
         let (protocol, lacking, failure) = (Protocol::Resp2, None, None);
-        Run { keyspace, db, protocol, read_only, random, lacking, failure, wrote: false }
+        let wrote = false;
+        let tallies = BTreeMap::new();
+        Run { keyspace, db, protocol, read_only, refused, random, lacking, failure, wrote, tallies }
     }
 }
 
@@ -60,6 +79,8 @@ pub struct Shared {
     pub running: Arc<Running>,
     /// What a library registers while it is loaded.
     pub loading: Arc<Mutex<Option<super::library::Loading>>>,
+    /// When its main chunk began to run.
+    pub load_began: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Shared {
@@ -69,6 +90,7 @@ impl Shared {
             outside: Arc::new(Mutex::new(outside)),
             running: Arc::default(),
             loading: Arc::default(),
+            load_began: Arc::default(),
         }
     }
 
@@ -94,6 +116,11 @@ impl Shared {
         self.with(|run| run.lacking.is_some()) == Some(true) || self.running.is_killed()
     }
 
+    /// True when a library's main chunk has run for too long.
+    pub fn loads_too_long(&self) -> bool {
+        self.load_began.lock().is_some_and(|began| began.elapsed() > LOAD_LIMIT)
+    }
+
     pub fn outside<R>(&self, f: impl FnOnce(&mut dyn Outside) -> R) -> R {
         f(self.outside.lock().as_mut())
     }
@@ -116,13 +143,25 @@ impl Shared {
         if command.flags.noscript {
             return Called::Refused("This Redis command is not allowed from script");
         }
+        if !self.outside(|outside| outside.may_call(words)) {
+            return Called::Refused(
+                "The user executing the script can't run this command or subcommand",
+            );
+        }
         if run.read_only && (command.flags.write || MAY_REPLICATE.contains(&command.name)) {
             return Called::Refused("Write commands are not allowed from read-only scripts.");
+        }
+        if let Some(text) = run.refused.refuses(&command.flags).filter(|_| !run.wrote) {
+            return Called::Replied(Reply::error(text), run.protocol);
         }
         if command.flags.write && !run.wrote {
             run.wrote = true;
             self.running.wrote();
         }
+        if run.keyspace.notes_calls() {
+            run.keyspace.happen(Happened::Called { db: run.db, words: words.to_vec() });
+        }
+        let began = Instant::now();
         let protocol = run.protocol;
         let call = Call { db: run.db, protocol, args: words, from_log: false };
         let answer = if command.name == "select" {
@@ -136,6 +175,10 @@ impl Shared {
         } else {
             self.outside(|outside| outside.call(&mut run.keyspace, &call))
         };
+        if !matches!(answer, Err(Stop::NotLoaded(_))) {
+            let tally = run.tallies.entry(command.name).or_default();
+            tally.add(began.elapsed(), &answer);
+        }
         match answer {
             Ok(reply) => Called::Replied(reply, protocol),
             Err(Stop::Error(text)) => Called::Replied(Reply::Error(text), protocol),

@@ -27,6 +27,10 @@ impl Flags {
         self.0 & 1 != 0
     }
 
+    pub fn allow_oom(self) -> bool {
+        self.0 & 1 << 1 != 0
+    }
+
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         FLAGS
             .iter()
