@@ -1,7 +1,5 @@
 //! Commands about the connection and the server: what the engine does not have.
 
-use std::time::{Duration, Instant};
-
 use bytes::Bytes;
 
 use super::channels::Kind;
@@ -9,14 +7,12 @@ use super::greeting::{NOT_TRUSTED, greeting};
 use super::peer::Unblock;
 use super::period::Period;
 use super::session::Session;
+use super::users::DEFAULT;
 use crate::commands;
 use crate::engine::events::Happened;
 use crate::engine::{Answer, Stop};
 use crate::resp::{Protocol, Reply};
 use crate::strategy::Barrier;
-
-/// Far beyond anybody's patience, and within what a clock can add.
-const MAX_PAUSE_MS: u64 = 1 << 40;
 
 /// Commands of a Redis server that have no meaning where PostgreSQL has the data.
 const NOT_HERE: [&str; 13] = [
@@ -75,6 +71,7 @@ impl Session {
                 self.leave();
                 self.db = 0;
                 self.trusted = !self.period.asks();
+                *self.peer.user.borrow_mut() = DEFAULT.into();
                 self.peer.protocol.set(Protocol::Resp2);
                 Ok(Reply::Simple("RESET".into()))
             }
@@ -91,11 +88,12 @@ impl Session {
             }
             "client" => self.client(&sub, args),
             "config" => self.config(&sub, args),
-            "command" => command_info(&sub, args),
+            "command" => super::command::command(&sub, args),
             "info" => Ok(text(self.period.info(&args[1..]))),
             "monitor" => {
                 if !self.peer.monitor.replace(true) {
                     self.period.monitors.set(self.period.monitors.get() + 1);
+                    self.period.keyspace.borrow_mut().note_calls(true);
                 }
                 Ok(Reply::OK)
             }
@@ -113,8 +111,9 @@ impl Session {
             "bgsave" => Ok(Reply::Simple("Background saving started".into())),
             "lastsave" => Ok(Reply::Int(super::run::now_ms() / 1000)),
             "lolwut" => Ok(text("Tandem\n")),
-            "slowlog" | "latency" => log_of_nothing(command.name, &sub),
-            "acl" => self.acl(&sub),
+            "slowlog" => self.slow_log(&sub, args),
+            "latency" => self.latency(&sub, args),
+            "acl" => self.acl(&sub, args),
             name if NOT_HERE.contains(&name) => Err(Stop::failed(format!(
                 "ERR {} is not available in postgres_only",
                 name.to_uppercase()
@@ -141,7 +140,7 @@ impl Session {
     }
 
     fn auth(&mut self, words: &[Bytes]) -> Answer<Reply> {
-        self.period.credentials.check(words)?;
+        *self.peer.user.borrow_mut() = self.period.users.lock().authenticate(words)?;
         self.trusted = true;
         Ok(Reply::OK)
     }
@@ -263,29 +262,14 @@ impl Session {
         }
         for pair in words.chunks(2) {
             let of_user = pair[0].eq_ignore_ascii_case(b"user");
+            let user = pair.get(1).filter(|_| of_user).map(|user| String::from_utf8_lossy(user));
             if let Some(user) =
-                pair.get(1).filter(|user| of_user && **user != self.period.credentials.name())
+                user.filter(|user| !self.period.users.lock().all.contains_key(&**user))
             {
-                let user = String::from_utf8_lossy(user);
                 return Err(Stop::failed(format!("ERR No such user '{user}'")));
             }
         }
         Ok(Reply::Int(0))
-    }
-
-    /// `CLIENT PAUSE ms [WRITE|ALL]`.
-    fn pause(&self, words: &[Bytes]) -> Answer<Reply> {
-        let writes_only = match words.get(1).map(|mode| mode.to_ascii_lowercase()).as_deref() {
-            Some(b"write") => true,
-            None | Some(b"all") => false,
-            _ => return Err(Stop::error("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-        };
-        let text = std::str::from_utf8(&words[0]).ok();
-        let ms = text.and_then(|ms| ms.parse::<i64>().ok());
-        let ms = ms.ok_or(Stop::error("ERR timeout is not an integer or out of range"))?;
-        let ms = u64::try_from(ms).map_err(|_| Stop::error("ERR timeout is negative"))?;
-        self.period.pause(ms, writes_only);
-        Ok(Reply::OK)
     }
 
     fn config(&self, sub: &[u8], args: &[Bytes]) -> Answer<Reply> {
@@ -299,7 +283,7 @@ impl Session {
             }
             b"resetstat" => {
                 self.period.commands.set(0);
-                self.period.statistics.borrow_mut().reset();
+                self.period.statistics.lock().reset();
                 Ok(Reply::OK)
             }
             b"rewrite" => Err(Stop::error("ERR The server is running without a config file")),
@@ -317,13 +301,6 @@ impl Session {
         }
     }
 
-    fn acl(&self, sub: &[u8]) -> Answer<Reply> {
-        match sub {
-            b"whoami" => Ok(Reply::bulk(self.period.credentials.name().to_owned())),
-            _ => Err(Stop::error("ERR users are not managed in postgres_only")),
-        }
-    }
-
     /// `MEMORY USAGE key [SAMPLES n]`: about the bytes that the whole value takes in memory.
     fn memory_usage(&self, args: &[Bytes]) -> Answer<Reply> {
         let key = args.get(2).ok_or(wrong_arity("memory|usage"))?;
@@ -338,41 +315,7 @@ impl Session {
 impl Period {
     /// True when clients have to say a password.
     pub fn asks(&self) -> bool {
-        self.credentials.asks()
-    }
-
-    /// A longer pause stays, and one of everything is not weakened, as in Redis.
-    fn pause(&self, ms: u64, writes_only: bool) {
-        let end = Instant::now() + Duration::from_millis(ms.min(MAX_PAUSE_MS));
-        let (end, writes_only) = match self.paused.get() {
-            Some((until, before)) if until > Instant::now() => {
-                (end.max(until), writes_only && before)
-            }
-            _ => (end, writes_only),
-        };
-        self.paused.set(Some((end, writes_only)));
-    }
-
-    fn unpause(&self) {
-        self.paused.set(None);
-        self.resumed.notify_waiters();
-    }
-
-    /// Waits while a `CLIENT PAUSE` concerns the command.
-    pub async fn while_paused(&self, writes: bool) {
-        loop {
-            let resumed = self.resumed.notified();
-            match self.paused.get() {
-                Some((end, writes_only)) if end > Instant::now() && (writes || !writes_only) => {
-                    let end = tokio::time::Instant::from_std(end);
-                    tokio::select! {
-                        () = tokio::time::sleep_until(end) => {}
-                        () = resumed => {}
-                    }
-                }
-                _ => return,
-            }
-        }
+        self.users.lock().ask()
     }
 
     /// `CLIENT LIST`.
@@ -390,14 +333,14 @@ impl Period {
         peers.values().map(line).collect()
     }
 
-    /// Shows a command to those who watch with `MONITOR`.
-    pub fn show_to_monitors(&self, db: u32, args: &[Bytes]) {
+    /// Shows a command to those who watch with `MONITOR`; `from` is a client or a script.
+    pub fn show_to_monitors(&self, db: u32, from: &str, args: &[Bytes]) {
         if self.monitors.get() == 0 {
             return;
         }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = now.unwrap_or_default();
-        let mut line = format!("{}.{:06} [{db} tandem]", now.as_secs(), now.subsec_micros());
+        let mut line = format!("{}.{:06} [{db} {from}]", now.as_secs(), now.subsec_micros());
         for arg in args {
             line.push_str(&format!(" \"{}\"", arg.escape_ascii()));
         }
@@ -412,72 +355,4 @@ fn time() -> Reply {
     let now = now.unwrap_or_default();
     let part = |number: u64| Reply::bulk(number.to_string());
     Reply::Array(vec![part(now.as_secs()), part(u64::from(now.subsec_micros()))])
-}
-
-/// `SLOWLOG` and `LATENCY`: the local server keeps no such log.
-fn log_of_nothing(name: &str, sub: &[u8]) -> Answer<Reply> {
-    match (name, sub) {
-        ("slowlog", b"get") | ("latency", b"latest" | b"history") => Ok(Reply::Array(Vec::new())),
-        ("slowlog", b"len") | ("latency", b"reset") => Ok(Reply::Int(0)),
-        ("slowlog", b"reset") => Ok(Reply::OK),
-        ("latency", b"histogram") => Ok(Reply::Map(Vec::new())),
-        ("latency", b"doctor") => Ok(text("Nothing is measured here")),
-        _ => Err(unknown_sub(name, sub)),
-    }
-}
-
-/// `COMMAND …`, from the command table.
-fn command_info(sub: &[u8], args: &[Bytes]) -> Answer<Reply> {
-    let top = || commands::all().filter(|command| !command.name.contains('|'));
-    match sub {
-        b"" => Ok(Reply::Array(top().map(describe).collect())),
-        b"count" => Ok(Reply::Int(top().count() as i64)),
-        b"list" => Ok(Reply::Array(top().map(|command| Reply::bulk(command.name)).collect())),
-        b"info" => {
-            let one = |name: &Bytes| commands::lookup(name).map_or(Reply::NilArray, describe);
-            Ok(Reply::Array(match args.len() {
-                2 => top().map(describe).collect(),
-                _ => args[2..].iter().map(one).collect(),
-            }))
-        }
-        b"docs" => Ok(Reply::Map(Vec::new())),
-        b"getkeys" => {
-            let words = &args[2..];
-            let command =
-                commands::lookup(&words[0]).ok_or(Stop::error("ERR Invalid command specified"))?;
-            if !command.takes(words.len()) {
-                return Err(Stop::error("ERR Invalid number of arguments specified for command"));
-            }
-            let keys = command.keys(words);
-            if keys.is_empty() {
-                return Err(Stop::error("ERR The command has no key arguments"));
-            }
-            Ok(Reply::Array(keys.iter().map(|(at, _)| Reply::Bulk(words[*at].clone())).collect()))
-        }
-        _ => Err(unknown_sub("command", sub)),
-    }
-}
-
-/// Name, arity, flags, and first key, last key and step where a simple range says it.
-fn describe(command: &commands::Command) -> Reply {
-    let flags = [
-        (command.flags.write, "write"),
-        (command.flags.readonly, "readonly"),
-        (command.flags.blocking, "blocking"),
-        (command.flags.movablekeys, "movablekeys"),
-        (command.flags.no_auth, "no_auth"),
-        (command.flags.noscript, "noscript"),
-        (command.flags.pubsub, "pubsub"),
-        (command.flags.admin, "admin"),
-    ];
-    let flags = flags.into_iter().filter(|(set, _)| *set);
-    let (first, last, step) = command.key_range();
-    Reply::Array(vec![
-        Reply::bulk(command.name),
-        Reply::Int(i64::from(command.arity)),
-        Reply::Set(flags.map(|(_, name)| Reply::Simple(name.into())).collect()),
-        Reply::Int(first),
-        Reply::Int(last),
-        Reply::Int(step),
-    ])
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -64,6 +64,7 @@ impl Period {
                 blocked.waiting.iter().map(|(number, waiter)| (*number, waiter.clone())).collect()
             };
             for (number, waiter) in queue {
+                let began = Instant::now();
                 let reply = match self.attempt(&waiter) {
                     Ok(Reply::Nil | Reply::NilArray) => continue,
                     Ok(reply) => reply,
@@ -90,6 +91,7 @@ impl Period {
                 };
                 self.blocked.borrow_mut().waiting.remove(&number);
                 waiter.peer.blocked.set(false);
+                self.note_slow(&waiter.peer, &waiter.args, began.elapsed());
                 waiter.peer.push(&reply);
                 self.deliver();
             }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc};
 
-use super::period::Credentials;
+use super::users::Users;
 use super::wire::{SharedWire, Taken, Wire};
 use crate::engine::Stop;
 use crate::engine::script::{Kind, Running};
@@ -48,7 +48,7 @@ impl Incoming {
 /// Everybody who is connected, as far as a script can reach them.
 pub(super) struct Doorway {
     incoming: Arc<Incoming>,
-    credentials: Credentials,
+    users: Arc<Mutex<Users>>,
     limits: RequestLimits,
     wires: Mutex<Vec<Weak<Mutex<Wire>>>>,
     /// Those whom a script has let in.
@@ -62,12 +62,12 @@ pub(super) struct Doorway {
 impl Doorway {
     pub fn new(
         incoming: Arc<Incoming>,
-        credentials: Credentials,
+        users: Arc<Mutex<Users>>,
         limits: RequestLimits,
     ) -> Doorway {
         Doorway {
             incoming,
-            credentials,
+            users,
             limits,
             wires: Mutex::default(),
             begun: Mutex::default(),
@@ -115,7 +115,7 @@ impl Doorway {
 
     fn round(&self, running: &Running, busy: &Stop, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(stream)) = self.incoming.streams.lock().poll_recv(cx) {
-            let trusted = self.credentials.password.is_empty();
+            let trusted = !self.users.lock().ask();
             let wire = Arc::new(Mutex::new(Wire::new(self.next_id(), stream, trusted)));
             self.enter(&wire);
             self.begun.lock().push(wire);
@@ -189,7 +189,7 @@ impl Doorway {
     }
 
     fn auth(&self, wire: &mut Wire, words: &[Bytes]) -> Result<Reply, Stop> {
-        self.credentials.check(words)?;
+        self.users.lock().authenticate(words)?;
         wire.trusted = true;
         Ok(Reply::OK)
     }

@@ -120,6 +120,10 @@ impl Session {
         let mut tracking = self.period.tracking.borrow_mut();
         tracking.clients -= 1;
         tracking.remove_prefixes(self.peer.id, tracked.prefixes.iter());
+        if tracking.clients == 0 {
+            // From here on nobody notes what happens to the keys.
+            tracking.forget_all();
+        }
         drop(tracking);
         self.period.listen();
     }

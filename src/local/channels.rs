@@ -7,8 +7,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::busy::Doorway;
+use super::statistics::Statistics;
+use super::users::Users;
 use crate::engine::events::Happened;
-use crate::engine::script::{Alone, Outside, Running};
+use crate::engine::script::{Alone, Outside, Running, Tally};
 use crate::engine::{Answer, Call, Keyspace, glob};
 use crate::resp::Reply;
 
@@ -131,16 +133,33 @@ impl Channels {
 pub(super) struct Scripted {
     channels: Arc<Mutex<Channels>>,
     doorway: Arc<Doorway>,
+    users: Arc<Mutex<Users>>,
+    statistics: Arc<Mutex<Statistics>>,
     alone: Alone,
 }
 
 impl Scripted {
-    pub fn new(channels: Arc<Mutex<Channels>>, doorway: Arc<Doorway>) -> Scripted {
-        Scripted { channels, doorway, alone: Alone }
+    pub fn new(
+        channels: Arc<Mutex<Channels>>,
+        doorway: Arc<Doorway>,
+        users: Arc<Mutex<Users>>,
+        statistics: Arc<Mutex<Statistics>>,
+    ) -> Scripted {
+        Scripted { channels, doorway, users, statistics, alone: Alone }
     }
 }
 
 impl Outside for Scripted {
+    fn called(&mut self, tallies: &BTreeMap<&'static str, Tally>) {
+        let mut statistics = self.statistics.lock();
+        tallies.iter().for_each(|(command, tally)| statistics.called(command, tally));
+    }
+
+    fn may_call(&self, words: &[Bytes]) -> bool {
+        let users = self.users.lock();
+        users.check(&users.acting, words).is_ok()
+    }
+
     fn meanwhile(&mut self, running: &Running) {
         self.doorway.look(running);
     }

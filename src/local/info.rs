@@ -41,7 +41,12 @@ impl Period {
     fn sections(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
         let uptime = self.started.elapsed().as_secs();
         let field = |name: &str, value: &dyn std::fmt::Display| (name.into(), value.to_string());
-        let blocked = self.blocked.borrow().count();
+        let blocked = self.blocked.borrow().count() + self.held_up.get();
+        let (scripts, libraries, functions) = self.scripts.borrow().counts();
+        let (commands, errors) = {
+            let statistics = self.statistics.lock();
+            (statistics.commands(), statistics.errors())
+        };
         let [keys, items, prefixes] = self.tracking.borrow().counts();
         let keyspace = self.keyspace.borrow();
         let known = keyspace.counted().into_iter().map(|(db, count)| {
@@ -74,7 +79,12 @@ impl Period {
                 vec![
                     field("used_memory", &resident_bytes()),
                     field("used_memory_rss", &resident_bytes()),
-                    field("maxmemory", &0),
+                    field("maxmemory", &self.settings.borrow().number("maxmemory")),
+                    field("mem_not_counted_for_evict", &0),
+                    field("number_of_cached_scripts", &scripts),
+                    field("number_of_functions", &functions),
+                    field("number_of_libraries", &libraries),
+                    field("lazyfree_pending_objects", &0),
                 ],
             ),
             (
@@ -96,8 +106,8 @@ impl Period {
                 ],
             ),
             ("Replication", vec![field("role", &"master"), field("connected_slaves", &0)]),
-            ("Commandstats", self.statistics.borrow().commands()),
-            ("Errorstats", self.statistics.borrow().errors()),
+            ("Commandstats", commands),
+            ("Errorstats", errors),
             ("Cluster", vec![field("cluster_enabled", &0)]),
             ("Keyspace", known.collect()),
         ]
@@ -105,7 +115,7 @@ impl Period {
 }
 
 /// Memory of the whole proxy; 0 where the system does not say.
-fn resident_bytes() -> u64 {
+pub(super) fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64

@@ -20,29 +20,36 @@
 //! flight gets an error that says that its fate is unknown, memory is forgotten, and connections are refused
 //! until PostgreSQL is back.
 
+mod acl;
 mod admin;
 mod away;
 mod blocked;
 mod busy;
 mod caching;
 mod channels;
+mod command;
 mod config;
 mod follower;
 mod greeting;
 mod info;
 mod keeper;
+mod latency;
 mod link;
 mod notify;
 mod office;
+mod parameters;
+mod pause;
 mod peer;
 mod period;
 mod run;
 mod server;
 mod session;
+mod slowlog;
 mod statistics;
 mod tenure;
 mod tracking;
 mod transaction;
+mod users;
 mod walk;
 mod wire;
 

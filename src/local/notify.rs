@@ -32,6 +32,7 @@ impl Period {
                 }
                 Happened::Event { name, db, key, .. } => self.publish_event(name, db, &key),
                 Happened::Changed { key, by } => self.invalidate(&key, by),
+                Happened::Called { db, words } => self.show_to_monitors(db, "lua", &words),
                 Happened::Flushed => self.invalidate_all(),
                 Happened::Read { key, by } => self.tracking.borrow_mut().remember(by, key),
             }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::tracking::Tracked;
+use super::users::DEFAULT;
 use crate::resp::{Protocol, Reply, encode};
 
 /// How a blocked client goes on.
@@ -30,6 +31,7 @@ pub(super) struct Peer {
     pub unblock: Cell<Option<Unblock>>,
     pub monitor: Cell<bool>,
     pub subscribed: Cell<bool>,
+    pub user: RefCell<String>,
     /// `CLIENT TRACKING`.
     pub tracked: RefCell<Option<Tracked>>,
 }
@@ -48,6 +50,7 @@ impl Peer {
             unblock: Cell::new(None),
             monitor: Cell::new(false),
             subscribed: Cell::new(false),
+            user: RefCell::new(DEFAULT.into()),
             tracked: RefCell::default(),
         }
     }

@@ -14,10 +14,12 @@ use super::channels::{Channels, Scripted};
 use super::config::Settings;
 use super::follower::{Follower, LeadError};
 use super::peer::Peer;
+use super::slowlog::SlowLog;
 use super::statistics::Statistics;
 use super::tenure::Tenure;
 use super::tracking::Tracking;
 use super::transaction::Awaited;
+use super::users::Users;
 use super::walk::{Cursors, Named, Question};
 use crate::config::Config;
 use crate::engine::script::Scripts;
@@ -60,6 +62,9 @@ pub(super) struct Period {
     pub tracking: RefCell<Tracking>,
     pub settings: RefCell<Settings>,
     pub awaited: RefCell<Awaited>,
+    pub slow_log: RefCell<SlowLog>,
+    /// Shared with scripts.
+    pub users: Arc<Mutex<Users>>,
     /// What somebody waits for, and whom to tell.
     pub wanted: RefCell<Vec<(Vec<Need>, oneshot::Sender<()>)>>,
     /// What is asked of PostgreSQL besides, and whom to tell.
@@ -74,12 +79,12 @@ pub(super) struct Period {
     /// End of a `CLIENT PAUSE`, and whether it concerns writes only.
     pub paused: Cell<Option<(Instant, bool)>>,
     pub resumed: Notify,
+    /// Commands that wait for the end of the pause.
+    pub held_up: Cell<usize>,
     /// What each command has done.
-    pub statistics: RefCell<Statistics>,
+    pub statistics: Arc<Mutex<Statistics>>,
     /// Connections in `MONITOR`.
     pub monitors: Cell<usize>,
-    /// Who the proxy's own connections are.
-    pub credentials: Credentials,
     /// Brings what is committed to Redis, in `database_first`.
     pub follower: Option<Rc<Follower>>,
     /// How a slow script reaches everybody.
@@ -118,9 +123,16 @@ impl Period {
         }
         let channels = Arc::new(Mutex::new(Channels::default()));
         let limits = RequestLimits::from(&config.limits);
-        let doorway = Doorway::new(Arc::clone(incoming), credentials.clone(), limits);
+        let users = Arc::new(Mutex::new(Users::new(credentials)));
+        let doorway = Doorway::new(Arc::clone(incoming), Arc::clone(&users), limits);
         let doorway = Arc::new(doorway);
-        let scripted = Scripted::new(Arc::clone(&channels), Arc::clone(&doorway));
+        let statistics = Arc::<Mutex<Statistics>>::default();
+        let scripted = Scripted::new(
+            Arc::clone(&channels),
+            Arc::clone(&doorway),
+            Arc::clone(&users),
+            Arc::clone(&statistics),
+        );
         let mut scripts = Scripts::new(Box::new(scripted));
         for (name, source) in store.functions().await? {
             if let Err(error) = scripts.load_library(&source) {
@@ -142,6 +154,8 @@ impl Period {
             tracking: RefCell::default(),
             settings: RefCell::default(),
             awaited: RefCell::default(),
+            slow_log: RefCell::default(),
+            users,
             wanted: RefCell::default(),
             questions: RefCell::default(),
             cursors: RefCell::default(),
@@ -150,9 +164,9 @@ impl Period {
             commands: Cell::new(0),
             paused: Cell::new(None),
             resumed: Notify::new(),
-            statistics: RefCell::default(),
+            held_up: Cell::new(0),
+            statistics,
             monitors: Cell::new(0),
-            credentials: credentials.clone(),
             follower: follower.as_ref().map(|(follower, _)| Rc::clone(follower)),
             doorway,
             over: CancellationToken::new(),

@@ -9,7 +9,7 @@ use super::period::Period;
 use super::session::Session;
 use super::tracking::Tracked;
 use crate::commands;
-use crate::engine::script::Scripts;
+use crate::engine::script::{Scripts, Straits};
 use crate::engine::{self, Answer, Call, Db, Need, Stop};
 use crate::resp::Reply;
 
@@ -23,6 +23,16 @@ pub(super) fn now_ms() -> i64 {
 }
 
 impl Period {
+    /// What has to be refused at the moment.
+    pub fn straits(&self) -> Straits {
+        let settings = self.settings.borrow();
+        let most = settings.max_memory;
+        Straits {
+            out_of_memory: most > 0 && super::info::resident_bytes() > most,
+            too_few_replicas: settings.too_few_replicas,
+        }
+    }
+
     /// Runs one command of the engine with what is in memory.
     pub fn execute(&self, peer: &Peer, db: Db, args: &[Bytes]) -> Answer<Reply> {
         let protocol = peer.protocol.get();
@@ -33,7 +43,10 @@ impl Period {
         let call = Call { db, protocol, args, from_log: false };
         let answer = match args.first() {
             Some(name) if Scripts::takes(name) => {
-                self.scripts.borrow_mut().execute(&mut keyspace, &call)
+                self.users.lock().acting.clone_from(&peer.user.borrow());
+                let mut scripts = self.scripts.borrow_mut();
+                scripts.straits = self.straits();
+                scripts.execute(&mut keyspace, &call)
             }
             _ => engine::execute(&mut keyspace, &call),
         };
@@ -98,13 +111,21 @@ impl Session {
     /// Counts a command that has run.
     pub fn note(&self, args: &[Bytes], took: Duration, answer: &Answer<Reply>) {
         let Some(command) = commands::lookup(&args[0]) else { return };
+        let barrier = |args: &[Bytes]| args[1] == self.period.gate.channel().as_bytes();
+        if command.name == "publish" && args.len() == 3 && barrier(args) {
+            return;
+        }
+        // What the proxy says on each new connection is nobody's command.
+        if !matches!(command.name, "exec" | "hello" | "auth" | "select") {
+            self.period.note_slow(&self.peer, args, took);
+        }
         let sub = args.get(1).and_then(|word| commands::lookup_sub(command, word));
         let error = match answer {
             Err(Stop::Error(text)) | Ok(Reply::Error(text)) => Some(&**text),
             _ => None,
         };
         let name = sub.map_or(command.name, |sub| sub.name);
-        self.period.statistics.borrow_mut().ran(name, took, error);
+        self.period.statistics.lock().ran(name, took, error);
     }
 }
 

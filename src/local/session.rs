@@ -13,6 +13,7 @@ use super::transaction::{Multi, Watched};
 use super::walk::replied;
 use crate::commands::{self, Class, Command};
 use crate::engine::Db;
+use crate::engine::script::Straits;
 use crate::resp::{Protocol, Reply, encode};
 
 /// What becomes of a connection after a command.
@@ -47,6 +48,13 @@ const WHILE_SUBSCRIBED: [&str; 9] = [
     "reset",
 ];
 
+/// Whether `MONITOR` shows a command.
+fn is_shown(command: &Command) -> bool {
+    let hidden = command.flags.admin || command.flag_names.contains(&"skip_monitor");
+    let shown_anyway = command.is_script() || command.name == "exec";
+    command.name != "quit" && (!hidden || shown_anyway)
+}
+
 impl Session {
     pub fn new(period: Rc<Period>, peer: Rc<Peer>) -> Session {
         let trusted = !period.asks();
@@ -73,7 +81,8 @@ impl Session {
     pub async fn handle(&mut self, args: Vec<Bytes>, link: &mut Link) -> Result<Flow, Gone> {
         self.period.while_in_office().await;
         self.period.commands.set(self.period.commands.get() + 1);
-        let command = commands::lookup(&args[0]);
+        // A subcommand is no command.
+        let command = commands::lookup(&args[0]).filter(|found| !found.name.contains('|'));
         let class = command.map_or(Class::Unknown, |command| command.class);
         if let Some(refusal) = self.refusal(command, &args) {
             if let (Some(multi), true) = (&mut self.multi, class != Class::Exec) {
@@ -81,15 +90,29 @@ impl Session {
             }
             if let Reply::Error(text) = &refusal {
                 let name = command.map(|command| command.name);
-                self.period.statistics.borrow_mut().rejected(name, text);
+                self.period.statistics.lock().rejected(name, text);
             }
             self.answer(&refusal);
             return Ok(Flow::Go);
         }
-        self.period.show_to_monitors(self.db, &args);
-        let writes = command.is_some_and(|command| command.writes);
-        if self.period.paused.get().is_some() && !(self.multi.is_some() && class != Class::Exec) {
-            self.period.while_paused(writes || class == Class::Exec).await;
+        if let Some(text) = command.and_then(|command| self.straitened(command, &args)) {
+            self.period.statistics.lock().rejected(command.map(|found| found.name), text);
+            if class == Class::Exec {
+                self.multi = None;
+                self.watched.clear();
+                let text = format!("EXECABORT Transaction discarded because of: {text}");
+                self.answer(&Reply::error(text));
+            } else {
+                self.break_multi();
+                self.answer(&Reply::error(text));
+            }
+            return Ok(Flow::Go);
+        }
+        if command.is_some_and(is_shown) {
+            self.period.show_to_monitors(self.db, "tandem", &args);
+        }
+        if let Some(command) = command {
+            self.held_up(command, &args).await;
         }
         let name = command.map_or("", |command| command.name);
         if let Some(multi) = &mut self.multi {
@@ -177,6 +200,12 @@ impl Session {
         if !self.trusted && !free {
             return Some(Reply::error("NOAUTH Authentication required."));
         }
+        if let Err(denied) = self.period.users.lock().check(&self.peer.user.borrow(), args) {
+            return Some(Reply::error(format!("NOPERM this {}", denied.text(args))));
+        }
+        if self.multi.is_some() && command.flag_names.contains(&"no_multi") {
+            return Some(Reply::error("ERR Command not allowed inside a transaction"));
+        }
         let subscribed = self.peer.subscribed.get();
         let resp2 = self.peer.protocol.get() == Protocol::Resp2;
         if subscribed && resp2 && !WHILE_SUBSCRIBED.contains(&command.name) {
@@ -187,6 +216,27 @@ impl Session {
             )));
         }
         None
+    }
+
+    /// Why the server cannot run a command at the moment.
+    fn straitened(&self, command: &Command, args: &[Bytes]) -> Option<&'static str> {
+        let straits = self.period.straits();
+        if straits == Straits::default() {
+            return None;
+        }
+        let sub = args.get(1).and_then(|word| commands::lookup_sub(command, word));
+        let command = sub.unwrap_or(command);
+        match (&self.multi, command.class) {
+            (_, Class::Discard) => None,
+            (Some(multi), Class::Exec) => multi
+                .queued
+                .iter()
+                .find_map(|args| straits.refuses(&commands::lookup(&args[0])?.flags)),
+            (Some(_), _) if !matches!(command.name, "quit" | "reset") => {
+                straits.refuses_queueing(&command.flags)
+            }
+            _ => straits.refuses(&command.flags),
+        }
     }
 
     /// A command was refused elsewhere.
@@ -261,7 +311,9 @@ impl Session {
         }
         drop(channels);
         if self.peer.monitor.replace(false) {
-            self.period.monitors.set(self.period.monitors.get() - 1);
+            let left = self.period.monitors.get() - 1;
+            self.period.monitors.set(left);
+            self.period.keyspace.borrow_mut().note_calls(left > 0);
         }
     }
 }

@@ -109,7 +109,7 @@ impl Tracking {
             .collect()
     }
 
-    fn forget_all(&mut self) {
+    pub fn forget_all(&mut self) {
         self.keys.clear();
         self.items = 0;
     }

@@ -27,6 +27,7 @@ mod replica;
 mod scanner;
 mod served;
 mod served_events;
+mod served_server;
 mod store;
 mod tls;
 mod unknown;
