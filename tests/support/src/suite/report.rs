@@ -5,28 +5,37 @@ use std::path::Path;
 use super::run::Run;
 use super::{Mode, Outcome};
 
-/// The rows of `docs/suite-differences.md`: `(file, test)` that cannot be the same by nature.
+/// The rows of `docs/suite-differences.md`: `(mode, file, test)` that cannot be the same by nature; an empty
+/// mode stands for all of them but `postgres_only`.
 #[derive(Clone, Debug, Default)]
-pub struct Known(BTreeSet<(String, String)>);
+pub struct Known(BTreeSet<(String, String, String)>);
+
+/// The mode that has a section of its own.
+const APART: &str = "postgres_only";
 
 impl Known {
-    pub fn contains(&self, file: &str, test: &str) -> bool {
-        self.0.contains(&(file.to_owned(), test.to_owned()))
+    pub fn contains(&self, mode: &str, file: &str, test: &str) -> bool {
+        let mode = if mode == APART { APART } else { "" };
+        self.0.contains(&(mode.to_owned(), file.to_owned(), test.to_owned()))
     }
 }
 
-/// Reads the table in `path`, whose columns are file, test and reason. No file: nothing is known.
+/// Reads the tables in `path`, whose columns are file, test and reason. No file: nothing is known.
 pub fn known_differences(path: &Path) -> io::Result<Known> {
     let text = match std::fs::read_to_string(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         other => other?,
     };
+    let mut mode = "";
     let rows = text.lines().filter_map(|line| {
+        if let Some(heading) = line.strip_prefix("## ") {
+            mode = if heading.trim() == APART { APART } else { "" };
+        }
         let mut cells =
             line.trim().strip_prefix('|')?.split('|').map(|c| c.trim().trim_matches('`'));
-        Some((cells.next()?.to_owned(), cells.next()?.to_owned()))
+        Some((mode.to_owned(), cells.next()?.to_owned(), cells.next()?.to_owned()))
     });
-    Ok(Known(rows.filter(|(file, _)| file.starts_with("unit/")).collect()))
+    Ok(Known(rows.filter(|(_, file, _)| file.starts_with("unit/")).collect()))
 }
 
 /// One file in all modes that were run.
@@ -51,7 +60,7 @@ impl Row {
             let missing = run.outcome.missing(&self.straight).into_iter();
             let mode = mode.name();
             let lost = missing.map(move |(test, why)| {
-                let known = known.contains(&self.file, &test);
+                let known = known.contains(mode, &self.file, &test);
                 Lost { mode, test, why, known }
             });
             lost.collect::<Vec<_>>()
