@@ -92,6 +92,9 @@ impl Period {
                 self.blocked.borrow_mut().waiting.remove(&number);
                 waiter.peer.blocked.set(false);
                 self.note_slow(&waiter.peer, &waiter.args, began.elapsed());
+                if let Reply::Error(text) = &reply {
+                    self.statistics.lock().rejected(None, text);
+                }
                 waiter.peer.push(&reply);
                 self.deliver();
             }

@@ -12,6 +12,10 @@ impl Period {
     pub fn listen(&self) {
         let threshold = self.settings.borrow().number("busy-reply-threshold");
         self.doorway.set_threshold(u64::try_from(threshold).unwrap_or_default());
+        let node = self.settings.borrow().number("stream-node-max-entries");
+        // 0: no limit.
+        let node = u64::try_from(node).ok().filter(|node| *node > 0).unwrap_or(u64::MAX);
+        self.keyspace.borrow_mut().stream_node = node;
         let events = self.settings.borrow().events;
         let published = events.contains(Class::Keyspace) || events.contains(Class::Keyevent);
         let wanted = if published { events } else { Classes::default() };

@@ -106,6 +106,7 @@ pub(super) const PARAMETERS: &[(&str, &str, Kind)] = &[
     ("slowlog-log-slower-than", "10000", Kind::Number(-1, MANY)),
     ("slowlog-max-len", "128", Kind::Number(0, MANY)),
     ("stream-node-max-bytes", "4096", Kind::Memory),
+    // Effective: what `~` trims at once.
     ("stream-node-max-entries", "100", Kind::Number(0, MANY)),
     ("tcp-keepalive", "300", Kind::Number(0, INT)),
     ("timeout", "0", Kind::Fixed),

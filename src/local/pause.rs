@@ -67,7 +67,7 @@ impl Session {
         match command.name {
             "publish" if own() => false,
             _ if command.is_script() => self.period.scripts.borrow().may_write(args),
-            _ => command.flags.write || command.flag_names.contains(&"may_replicate"),
+            _ => command.writes || matches!(command.name, "publish" | "spublish"),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::engine::delta::Step;
 use crate::engine::stop::{Answer, Stop, shown};
 use crate::engine::{Call, Keyspace};
 use crate::rdb;
-use crate::resp::Reply;
+use crate::resp::{Reply, split_arguments};
 
 /// The subcommands that change something.
 pub fn function(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
@@ -87,12 +87,17 @@ fn restore(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 
 /// The name in a library's first line, such as `#!lua name=mylib`.
 pub fn library_name(source: &Bytes) -> Answer<Bytes> {
-    let metadata = source.strip_prefix(b"#!");
-    let metadata = metadata.ok_or(Stop::error("ERR Missing library metadata"))?;
-    let end = memchr::memchr(b'\n', metadata).ok_or(Stop::error("ERR Invalid library metadata"))?;
+    const INVALID: Stop = Stop::error("ERR Invalid library metadata");
+    if !source.starts_with(b"#!") {
+        return Err(Stop::error("ERR Missing library metadata"));
+    }
+    let end = memchr::memchr(b'\n', source).ok_or(INVALID)?;
+    let words = split_arguments(&source[..end]).ok_or(INVALID)?;
+    if words.first().is_some_and(|engine| engine.len() == 2) {
+        return Err(Stop::error("ERR Engine '' not found"));
+    }
     let mut name: Option<&[u8]> = None;
-    let words = metadata[..end].split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    for word in words.skip(1) {
+    for word in words.iter().skip(1) {
         let prefix = word.get(..5).filter(|prefix| prefix.eq_ignore_ascii_case(b"name="));
         if prefix.is_none() {
             let word = shown(word);

@@ -122,6 +122,8 @@ pub struct Keyspace {
     /// The clock as the caller sees it, Unix time in ms.
     pub now_ms: i64,
     pub rng: SmallRng,
+    /// Entries of a stream that Redis keeps together; `~` trims only so many at once.
+    pub stream_node: u64,
     /// How many databases a client may select.
     pub databases_configured: u32,
 }
@@ -149,6 +151,7 @@ impl Keyspace {
             leaves_marks: true,
             now_ms: 0,
             rng: SmallRng::seed_from_u64(seed),
+            stream_node: 100,
             databases_configured: 16,
         }
     }

@@ -10,7 +10,7 @@ use crate::resp::Reply;
 
 pub fn xadd(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let key = call.key()?;
-    let options = trim::options(call, true)?;
+    let options = trim::options(ks, call, true)?;
     let new = call.args.get(options.end).ok_or_else(|| call.wrong_arity())?;
     let new = id::new_id(new)?;
     let fields = &call.args[options.end + 1..];

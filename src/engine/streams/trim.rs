@@ -10,9 +10,6 @@ use crate::engine::value::StreamId;
 use crate::engine::{Call, Db, Keyspace};
 use crate::resp::Reply;
 
-/// Entries that Redis keeps together by default; `~` trims only so many at once.
-const NODE: u64 = 100;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bound {
     MaxLen(u64),
@@ -38,7 +35,7 @@ pub struct Options {
 }
 
 /// Reads the options from the third argument on; of XADD up to its id.
-pub fn options(call: &Call<'_>, xadd: bool) -> Answer<Options> {
+pub fn options(ks: &Keyspace, call: &Call<'_>, xadd: bool) -> Answer<Options> {
     let args = call.args;
     let (mut trim, mut no_mkstream, mut limit) = (Trim::default(), false, None);
     let mut at = 2;
@@ -97,14 +94,15 @@ pub fn options(call: &Call<'_>, xadd: bool) -> Answer<Options> {
                 "ERR syntax error, LIMIT cannot be used without the special ~ option",
             ));
         }
-        trim.limit = if trim.approximate { limit.unwrap_or(100 * NODE) } else { 0 };
+        trim.limit =
+            if trim.approximate { limit.unwrap_or(ks.stream_node.saturating_mul(100)) } else { 0 };
     }
     Ok(Options { trim, no_mkstream, end: at })
 }
 
 pub fn xtrim(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let key = call.key()?;
-    let trim = options(call, false)?.trim;
+    let trim = options(ks, call, false)?.trim;
     let count = trim.count(ks, call.db, key, None)?;
     if count > 0 {
         ks.stream_change(call.db, key, |change| remove_oldest(change, count))?;
@@ -141,7 +139,8 @@ impl Trim {
         };
         // The last node may be a short one.
         let all = len + u64::from(new.is_some());
-        let whole_nodes = |count: u64| if count == all { count } else { count - count % NODE };
+        let node = ks.stream_node.max(1);
+        let whole_nodes = |count: u64| if count == all { count } else { count - count % node };
         let count = match (self.approximate, self.limit) {
             (false, _) => count,
             (true, 0) => whole_nodes(count),

@@ -45,8 +45,6 @@ impl Mode {
                 "Tracking invalidation message of eviction keys should be before response",
                 // How often a key is used is not counted.
                 "RESTORE can set LFU",
-                // It cannot become a replica, and its failure leaves a MULTI open.
-                "exec with read commands and stale replica state change",
             ],
             _ => &[],
         }
