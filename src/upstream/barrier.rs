@@ -102,7 +102,8 @@ impl Source {
         if !refused || !self.barriers.gate().holding() {
             return;
         }
-        if !again {
+        // While a script runs Redis refuses everything, writes too.
+        if !again && !reply.starts_with(b"-BUSY") {
             tracing::warn!(
                 reply = %reply.escape_ascii(),
                 channel = self.barriers.gate().channel(),
