@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::AsRawFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -27,6 +27,8 @@ pub(super) struct Worker {
     pub pace: Arc<Pace>,
     /// Requests are read into here, and copied only when they are not whole.
     pub scratch: RefCell<Vec<u8>>,
+    /// Redis's user may not run scripts, so writes with care go another way.
+    pub no_guard: Cell<bool>,
 }
 
 /// Read from a client at once, in bytes.
@@ -71,6 +73,7 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners, pace: Arc<Pace>) -> st
         pool,
         pace,
         scratch: RefCell::new(vec![0; SCRATCH]),
+        no_guard: Cell::new(false),
     });
     let sessions = TaskTracker::new();
     let tcp = TcpListener::from_std(listeners.tcp)?;

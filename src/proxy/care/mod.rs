@@ -1,12 +1,13 @@
 //! Commands on a Redis that may lack keys which PostgreSQL has.
 //!
-//! Reads run first; an answer without content is looked into. What depends on the former value of a
-//! key runs under `WATCH` with all its keys in place ([`watch`]), and so does a transaction that arrives
-//! whole ([`transaction`]). On a connection of the client's own its keys are in place just before.
+//! Reads run first; an answer without content is looked into. What depends on the former value of one key is run
+//! by a script if the key is there ([`guard`]). What is left runs under `WATCH` with all its keys in place
+//! ([`watch`]), and so does a transaction that arrives whole ([`transaction`]). On a connection of the client's own its keys are in place just before.
 //! Whole overwrites need no care.
 
 mod batch;
 mod content;
+mod guard;
 mod read;
 mod transaction;
 mod watch;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::read::call_many;
-use super::{Careful, Way, split};
+use super::{Careful, Way, guard, split};
 use crate::proxy::session::Session;
 use crate::resp::{elements, push_command};
 use crate::strategy::Recalled;
@@ -34,7 +34,15 @@ impl Session {
     pub(super) async fn run_under_watch(&mut self, batch: &[Careful]) {
         let mut left = batch;
         while !left.is_empty() {
-            let done = self.run_some(left).await;
+            let done = self.run_guarded(left).await;
+            left = left.get(done..).unwrap_or_default();
+            let apart = match left.first() {
+                None => return,
+                // Its key is missing; so may be others, and all are brought back together.
+                Some(stopped) if guard::fits(stopped) => left.len(),
+                Some(_) => left.iter().take_while(|careful| !guard::fits(careful)).count(),
+            };
+            let done = self.run_some(&left[..apart]).await;
             left = left.get(done..).unwrap_or_default();
         }
     }
