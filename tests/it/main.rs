@@ -14,6 +14,7 @@ mod drain;
 mod engine;
 mod engine_like_redis;
 mod evict;
+mod guarded;
 mod harness;
 mod hostile;
 mod lease;
