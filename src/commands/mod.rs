@@ -48,6 +48,12 @@ impl Command {
         self.categories.contains(&name)
     }
 
+    /// True when a call changes data, or may. `sub` is its second word: of containers not all subcommands do.
+    pub fn call_writes(&self, sub: Option<&[u8]>) -> bool {
+        let sub = sub.filter(|_| self.writes).and_then(|word| lookup_sub(self, word));
+        sub.map_or(self.writes, |sub| sub.writes)
+    }
+
     /// True for commands that run a script or a function, which may take long.
     pub fn is_script(&self) -> bool {
         self.script
@@ -144,6 +150,9 @@ mod tests {
         assert!((get.arity, get.takes(2), get.takes(3)) == (2, true, false) && !get.writes);
         let client = lookup(b"client").expect("known");
         assert_eq!(lookup_sub(client, b"ID").expect("known").name, "client|id");
+        let function = lookup(b"function").expect("known");
+        assert!(function.call_writes(Some(b"Load")) && !function.call_writes(Some(b"STATS")));
+        assert!(function.call_writes(None) && get.call_writes(None) == get.writes);
         assert_eq!(Group::of(lookup(b"nosuch")), Group::Unknown);
         for (name, group) in
             [("ping", Group::Connection), ("evalsha", Group::Script), ("config", Group::Admin)]

@@ -141,7 +141,8 @@ impl Link {
         }
         let tracking = name == "client"
             && args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"tracking"));
-        let writes = command.is_some_and(|command| command.writes)
+        let writes = command
+            .is_some_and(|command| command.call_writes(args.get(1).map(|word| &word[..])))
             && !matches!(class, Class::Exec | Class::Multi | Class::Discard);
         let refused = writes
             || tracking

@@ -67,7 +67,10 @@ impl Session {
         match command.name {
             "publish" if own() => false,
             _ if command.is_script() => self.period.scripts.borrow().may_write(args),
-            _ => command.writes || matches!(command.name, "publish" | "spublish"),
+            _ => {
+                command.call_writes(args.get(1).map(|word| &word[..]))
+                    || matches!(command.name, "publish" | "spublish")
+            }
         }
     }
 }

@@ -19,8 +19,10 @@ use crate::engine::{Answer, Db, Stop, glob};
 use crate::resp::Reply;
 use crate::store::{Store, StoreError};
 
-/// Databases up to this size are walked in memory.
+/// Databases up to this size are walked in memory, each page by a look at every key.
 const FEW: i64 = 1000;
+/// The same for databases of which every key is in memory already.
+const FEW_KNOWN: i64 = 20_000;
 /// Names asked for at once.
 const PAGE: usize = 10_000;
 /// Cursors that are remembered.
@@ -108,7 +110,8 @@ impl Period {
     /// Whether a walk over the keys of a database asks PostgreSQL.
     fn is_walked_outside(&self, db: Db) -> bool {
         let keyspace = self.keyspace.borrow();
-        keyspace.census(db).is_some_and(|count| count.keys > FEW)
+        let few = if keyspace.is_whole(db) { FEW_KNOWN } else { FEW };
+        keyspace.census(db).is_some_and(|count| count.keys > few)
     }
 
     /// False for keys that have gone since PostgreSQL was asked.

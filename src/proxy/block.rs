@@ -14,11 +14,12 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub fn one(length: usize, command: Option<&Command>) -> Part {
+    /// A request of `length` bytes with this second word.
+    pub fn one(length: usize, command: Option<&Command>, second: Option<&[u8]>) -> Part {
         Part {
             length,
             commands: 1,
-            writes: command.is_some_and(|command| command.writes),
+            writes: command.is_some_and(|command| command.call_writes(second)),
             script: command.is_some_and(|command| command.is_script()),
         }
     }
@@ -55,6 +56,9 @@ pub(super) fn whole(data: &[u8], limits: &RequestLimits) -> Option<Block> {
         let name = &data[part.length + from as usize..part.length + to as usize];
         let command = commands::lookup(name)?;
         let takes = command.takes(arguments.len());
+        let second = arguments
+            .get(1)
+            .map(|&(from, to)| &data[part.length + from as usize..part.length + to as usize]);
         scanner.recycle(arguments);
         match command.class {
             Class::Multi if part.commands == 0 && takes => {}
@@ -69,7 +73,7 @@ pub(super) fn whole(data: &[u8], limits: &RequestLimits) -> Option<Block> {
             Class::Plain | Class::BlockingOption if part.commands > 0 => {}
             _ => return None,
         }
-        part.add(Part::one(length, Some(command)));
+        part.add(Part::one(length, Some(command), second));
     }
 }
 

@@ -79,6 +79,9 @@ impl Session {
                     let arguments = self.scanner.take_arguments();
                     let (from, to) = arguments[0];
                     let command = commands::lookup(&frame[from as usize..to as usize]);
+                    let second =
+                        arguments.get(1).map(|&(from, to)| &frame[from as usize..to as usize]);
+                    let one = Part::one(length, command, second);
                     let route = match self.route(command, frame, &arguments) {
                         Route::Pin => self.unless_whole(command, rest),
                         route => route,
@@ -97,8 +100,8 @@ impl Session {
                     }
                     if let Some(needs) = needs {
                         self.send_run(&mut run, data);
-                        let (mut request, mut taken) =
-                            (Request::new(command, frame, &arguments), Part::one(length, command));
+                        let mut request = Request::new(command, frame, &arguments);
+                        let mut taken = one;
                         let block = match route {
                             Route::Block(block) => Some(block),
                             _ => None,
@@ -115,7 +118,7 @@ impl Session {
                         name = command.map_or(name, |command| command.name);
                         continue;
                     }
-                    let mut taken = Part::one(length, command);
+                    let mut taken = one;
                     let stop = match route {
                         Route::Lane => {
                             let alone = self.replies != ReplyMode::On;

@@ -66,10 +66,16 @@ impl Pin {
     }
 }
 
+/// True when the call changes data, or may; what is not known may.
+fn writes(command: Option<&Command>, frame: &[u8], words: &[(u32, u32)]) -> bool {
+    let second = words.get(1).map(|&(from, to)| &frame[from as usize..to as usize]);
+    command.is_none_or(|command| command.call_writes(second))
+}
+
 impl Transaction {
     /// Takes note of a command that is queued.
     pub fn note(&mut self, command: Option<&'static Command>, frame: &[u8], words: &[(u32, u32)]) {
-        self.writes |= command.is_none_or(|command| command.writes);
+        self.writes |= writes(command, frame, words);
         if command.is_some_and(|command| command.name == "select" && command.takes(words.len())) {
             let (from, to) = words[1];
             let db = number(&frame[from as usize..to as usize]);
@@ -107,7 +113,7 @@ impl Session {
         let conn = Rc::clone(&pin.conn);
         let takes = command.is_some_and(|command| command.takes(arguments.len()));
         let class = command.map_or(Class::Unknown, |command| command.class);
-        let mut writes = command.is_none_or(|command| command.writes);
+        let mut writes = writes(command, frame, arguments);
         let mut pause = None;
         let waits = matches!(class, Class::Blocking | Class::BlockingOption) && pin.multi.is_none();
         pin.may_block = waits || pin.may_block && outbox.outstanding() > 0;

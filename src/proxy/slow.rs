@@ -168,7 +168,9 @@ impl Session {
             Some(Pin { conn, .. }) => Ok(Rc::clone(conn)),
             None => self.current_lane(),
         };
-        let writes = request.command.is_none_or(|command| command.writes);
+        let writes = request
+            .command
+            .is_none_or(|command| command.call_writes(request.words.get(1).map(Vec::as_slice)));
         match conn {
             Ok(conn) => self.call(&conn, request, writes).await,
             Err(lost) => {

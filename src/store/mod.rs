@@ -109,15 +109,16 @@ impl Store {
 
     /// Loads what is asked for, one answer per need, in their order. Not while a commit is under way.
     pub async fn load(&self, needs: &[Need]) -> Result<Vec<Loaded>, StoreError> {
-        let statements = match self.loads.get() {
-            Some(statements) => statements,
-            None => {
-                let prepared =
-                    self.session.run(load::Statements::prepare(self.session.client())).await?;
-                self.loads.get_or_init(|| prepared)
-            }
-        };
+        let statements = self.loads().await?;
         self.session.run(load::load(self.session.client(), statements, needs)).await
+    }
+
+    async fn loads(&self) -> Result<&load::Statements, StoreError> {
+        if let Some(statements) = self.loads.get() {
+            return Ok(statements);
+        }
+        let prepared = self.session.run(load::Statements::prepare(self.session.client())).await?;
+        Ok(self.loads.get_or_init(|| prepared))
     }
 
     /// The greatest key id in use; 0 when there are no keys.
@@ -189,20 +190,14 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<KeyRow>, StoreError> {
         let (db, limit) = (db_column(db), i64::try_from(limit).unwrap_or(i64::MAX));
-        let client = self.session.client();
-        let rows = match name {
-            Some(name) => {
-                let query = "SELECT key, kind, expires_at_ms FROM keys
-                             WHERE db = $1 AND index_form(key) > index_form($2)
-                             ORDER BY index_form(key) LIMIT $3";
-                self.session.run(client.query(query, &[&db, &&name[..], &limit])).await?
-            }
-            None => {
-                let query = "SELECT key, kind, expires_at_ms FROM keys WHERE db = $1
-                             ORDER BY index_form(key) LIMIT $2";
-                self.session.run(client.query(query, &[&db, &limit])).await?
+        let (client, loads) = (self.session.client(), self.loads().await?);
+        let rows = async {
+            match name {
+                Some(name) => client.query(&loads.names_behind, &[&db, &&name[..], &limit]).await,
+                None => client.query(&loads.names, &[&db, &limit]).await,
             }
         };
+        let rows = self.session.run(rows).await?;
         rows.iter().map(key_row).collect()
     }
 

@@ -6,6 +6,11 @@ statements! {
     keys = "SELECT u.n, k.id, k.kind, k.expires_at_ms, k.len, k.version
         FROM unnest($1::integer[], $2::bytea[]) WITH ORDINALITY AS u (db, key, n)
         JOIN keys k ON k.db = u.db AND index_form(k.key) = index_form(u.key)";
+    names = "SELECT key, kind, expires_at_ms FROM keys
+        WHERE db = $1 ORDER BY index_form(key) LIMIT $2";
+    names_behind = "SELECT key, kind, expires_at_ms FROM keys
+        WHERE db = $1 AND index_form(key) > index_form($2::bytea)
+        ORDER BY index_form(key) LIMIT $3";
     strings = "SELECT key_id, value FROM strings WHERE key_id = ANY($1::bigint[])";
     opaque = "SELECT key_id, dump FROM opaque WHERE key_id = ANY($1::bigint[])";
 
