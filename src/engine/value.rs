@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use indexmap::IndexMap;
 
 pub use crate::rdb::StreamId;
 
@@ -147,21 +148,25 @@ impl Value {
 /// The members of a hash (`V` = value) or set (`V` = unit).
 #[derive(Clone, Debug)]
 pub struct Members<V> {
-    /// `None`: known to be absent. Holds no `None` when complete.
-    pub known: HashMap<Bytes, Option<V>, ahash::RandomState>,
+    /// `None`: known to be absent. Holds no `None` when complete. In the order in which they came, as
+    /// Redis shows the fields of a small hash.
+    pub known: IndexMap<Bytes, Option<V>, ahash::RandomState>,
     pub len: u64,
     pub complete: bool,
 }
 
+/// Members up to which the others keep their order when one is removed, which takes time.
+const ORDERED: usize = 512;
+
 impl<V> Members<V> {
     /// An empty, complete value, for a key that is being created.
     pub fn new() -> Members<V> {
-        Members { known: HashMap::default(), len: 0, complete: true }
+        Members { known: IndexMap::default(), len: 0, complete: true }
     }
 
     /// A value of `len` members of which nothing is loaded.
     pub fn unloaded(len: u64) -> Members<V> {
-        Members { known: HashMap::default(), len, complete: len == 0 }
+        Members { known: IndexMap::default(), len, complete: len == 0 }
     }
 
     /// `None`: not loaded. `Some(None)`: known to be absent.
@@ -183,7 +188,10 @@ impl<V> Members<V> {
     /// Removes a member whose presence is known; true when it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
         let there = if self.complete {
-            self.known.remove(member).is_some()
+            match self.known.len() <= ORDERED {
+                true => self.known.shift_remove(member).is_some(),
+                false => self.known.swap_remove(member).is_some(),
+            }
         } else {
             self.known.get_mut(member).is_some_and(|slot| slot.take().is_some())
         };
