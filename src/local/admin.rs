@@ -15,14 +15,13 @@ use crate::resp::{Protocol, Reply};
 use crate::strategy::Barrier;
 
 /// Commands of a Redis server that have no meaning where PostgreSQL has the data.
-const NOT_HERE: [&str; 13] = [
+const NOT_HERE: [&str; 12] = [
     "asking",
     "bgrewriteaof",
     "cluster",
     "failover",
     "migrate",
     "module",
-    "pfdebug",
     "readonly",
     "readwrite",
     "replicaof",

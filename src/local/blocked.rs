@@ -15,6 +15,7 @@ use super::link::Link;
 use super::peer::{Peer, Unblock};
 use super::period::Period;
 use super::session::{Flow, Session};
+use crate::commands;
 use crate::engine::value::{Kind, Value};
 use crate::engine::{Answer, Db, Stop};
 use crate::resp::Reply;
@@ -92,8 +93,9 @@ impl Period {
                 self.blocked.borrow_mut().waiting.remove(&number);
                 waiter.peer.blocked.set(false);
                 self.note_slow(&waiter.peer, &waiter.args, began.elapsed());
-                if let Reply::Error(text) = &reply {
-                    self.statistics.lock().rejected(None, text);
+                let command = waiter.args.first().and_then(|name| commands::lookup(name));
+                if let (Reply::Error(text), Some(command)) = (&reply, command) {
+                    self.statistics.lock().failed(command.name, text);
                 }
                 waiter.peer.push(&reply);
                 self.deliver();

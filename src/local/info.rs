@@ -100,6 +100,7 @@ impl Period {
                 "Stats",
                 vec![
                     field("total_commands_processed", &self.commands.get()),
+                    field("total_error_replies", &self.statistics.lock().error_replies()),
                     field("tracking_total_keys", &keys),
                     field("tracking_total_items", &items),
                     field("tracking_total_prefixes", &prefixes),

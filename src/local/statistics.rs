@@ -41,6 +41,12 @@ impl Statistics {
         }
     }
 
+    /// A command that was counted when it began to wait has ended with an error.
+    pub fn failed(&mut self, command: &'static str, error: &str) {
+        self.commands.entry(command).or_default().failed += 1;
+        self.count_error(error);
+    }
+
     /// What a script has called.
     pub fn called(&mut self, command: &'static str, tally: &Tally) {
         let counts = self.commands.entry(command).or_default();
@@ -99,6 +105,11 @@ impl Statistics {
         };
         let ran = self.commands.iter().filter(|(name, counts)| counts.calls > 0 && wanted(name));
         Reply::Map(ran.map(one).collect())
+    }
+
+    /// Errors of all kinds.
+    pub fn error_replies(&self) -> u64 {
+        self.errors.values().sum()
     }
 
     pub fn errors(&self) -> Vec<(String, String)> {

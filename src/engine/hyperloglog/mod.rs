@@ -2,6 +2,7 @@
 //! <https://redis.io/commands/?group=hyperloglog> and `hyperloglog.c` of Redis 7.0.
 
 mod count;
+mod debug;
 mod registers;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use registers::{Hll, REGISTERS};
 pub const COMMANDS: &[Command] = &[
     Command { name: "pfadd", arity: -2, footprint: Footprint::Whole, run: pfadd },
     Command { name: "pfcount", arity: -2, footprint: Footprint::WholeKeys, run: pfcount },
+    Command { name: "pfdebug", arity: 3, footprint: Footprint::None, run: debug::pfdebug },
     Command { name: "pfmerge", arity: -2, footprint: Footprint::WholeKeys, run: pfmerge },
 ];
 

@@ -87,6 +87,21 @@ impl Hll {
         (registers.len() == REGISTERS).then_some(registers)
     }
 
+    /// The runs of a sparse one as `PFDEBUG DECODE` shows them; `None` when it is corrupted.
+    pub fn runs(&self) -> Option<String> {
+        let (mut text, mut at) = (String::new(), HEADER);
+        while at < self.bytes.len() {
+            let run = Run::read(&self.bytes, at)?;
+            text += &match (run.rank, run.size) {
+                (0, 1) => format!("z:{} ", run.len),
+                (0, _) => format!("Z:{} ", run.len),
+                (rank, _) => format!("v:{rank},{} ", run.len),
+            };
+            at += run.size;
+        }
+        Some(text)
+    }
+
     /// Raises a register to `rank`: whether it was lower. `None` when a sparse one is corrupted.
     pub fn raise(&mut self, index: usize, rank: u8) -> Option<bool> {
         if self.is_dense() {

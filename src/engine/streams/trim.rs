@@ -120,9 +120,12 @@ impl Trim {
         key: &Bytes,
         new: Option<StreamId>,
     ) -> Answer<u64> {
-        let (len, known_below, known) = match ks.stream(db, key)? {
-            Some(stream) => (stream.len(), stream.known_below(), stream.front.len() as u64),
-            None => (0, StreamId::default(), 0),
+        let (len, added, known_below, known) = match ks.stream(db, key)? {
+            Some(stream) => {
+                let known = stream.front.len() as u64;
+                (stream.len(), stream.entries_added, stream.known_below(), known)
+            }
+            None => (0, 0, StreamId::default(), 0),
         };
         let count = match self.bound {
             None => 0,
@@ -137,10 +140,14 @@ impl Trim {
                 old + u64::from(new.is_some_and(|new| new < min))
             }
         };
-        // The last node may be a short one.
+        // Nodes begin at every so many entries that were ever added; the last one may be short.
         let all = len + u64::from(new.is_some());
         let node = ks.stream_node.max(1);
-        let whole_nodes = |count: u64| if count == all { count } else { count - count % node };
+        let oldest = added.saturating_sub(len) % node;
+        let whole_nodes = |count: u64| match count {
+            count if count == all => count,
+            count => count.saturating_sub((oldest + count) % node),
+        };
         let count = match (self.approximate, self.limit) {
             (false, _) => count,
             (true, 0) => whole_nodes(count),
