@@ -88,7 +88,8 @@ fn every_kind_of_write_waits() {
 
 #[test]
 fn a_gate_that_was_open_holds_again() {
-    let trio = Trio::start(1500);
+    const TIMEOUT: Duration = Duration::from_millis(1500);
+    let trio = Trio::start(TIMEOUT.as_millis() as i64);
     let mut client = trio.tandem.client();
     let mut blocked = trio.tandem.client();
     for round in 0..2 {
@@ -103,15 +104,19 @@ fn a_gate_that_was_open_holds_again() {
         trio.tandem.wait_holding(true);
         let key = format!("SET round:{round} 1");
         assert_eq!(trio.held(&mut client, &[&key], 0), [Value::ok()]);
+        let begun = Instant::now();
         trio.postgres.pause();
         // Two, because what is pushed and popped in one batch leaves nothing to be written.
         send(&mut client, &[&format!("RPUSH {queue} a b")]);
         blocked.set_timeout(HELD);
         let early = blocked.receive();
-        assert!(early.is_err(), "{early:?} was popped without PostgreSQL");
+        // On a machine that stands still for so long the gate opens.
+        let in_time = begun.elapsed() < TIMEOUT;
+        assert!(early.is_err() || !in_time, "{early:?} was popped without PostgreSQL");
         trio.postgres.resume();
         blocked.set_timeout(LIMIT);
-        assert_eq!(blocked.receive().expect("popped"), Value::bulks([&queue[..], "a"]));
+        let popped = early.or_else(|_| blocked.receive()).expect("popped");
+        assert_eq!(popped, Value::bulks([&queue[..], "a"]));
         assert!(matches!(client.receive(), Ok(Value::Int(_))));
     }
     trio.assert_equal();

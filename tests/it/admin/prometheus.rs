@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use support::find_program;
+use support::{find_program, wait_for};
 use tandem::admin::{METRICS, MetricKind};
 
 use super::{Trio, get};
@@ -19,6 +20,10 @@ fn the_output_is_what_the_table_says() {
         client.call(["GET", &format!("k{n}")]);
     }
     client.run("NOSUCHCOMMAND");
+    // Writes may be acknowledged before the mirror has written a batch.
+    wait_for("a batch", Duration::from_secs(30), || {
+        !get(&tandem, "/metrics").text.contains("tandem_mirror_batch_commands_count 0\n")
+    });
     let text = get(&tandem, "/metrics").text;
     let mut types = BTreeSet::new();
     for metric in METRICS {
