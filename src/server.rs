@@ -1,24 +1,23 @@
 //! Builds everything from a [`Config`], runs it, and drains it when the process is asked to end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::signal::unix::{SignalKind, signal};
+use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminError, Subject};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, Source};
+use crate::failover::{self, Failover, PartError};
 use crate::local::{LocalServer, StartError};
 use crate::log::LogLevel;
-use crate::mirror::{Mirror, MirrorError};
 use crate::open_files;
-use crate::proxy::{BindError, Listeners, Shared, run_worker};
-use crate::strategy::{CommitGate, Missing, Presence, Status};
-use crate::upstream::{ConnectError, Connector};
-
-/// The mirror's commands run deep inside its futures; only what is touched takes memory.
-const MIRROR_STACK: usize = 16 << 20;
+use crate::process::{Asked, Reload, Signals, tell_systemd};
+use crate::proxy::{Activated, BindError, Listeners, Shared, run_worker};
+use crate::strategy::{CommitGate, Presence, Status};
+use crate::upstream::{ConnectError, Connector, Leave, Route, To};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -27,7 +26,7 @@ pub enum ServerError {
     #[error(transparent)]
     Redis(#[from] ConnectError),
     #[error(transparent)]
-    Mirror(#[from] MirrorError),
+    Part(#[from] PartError),
     #[error(transparent)]
     Local(#[from] StartError),
     #[error(transparent)]
@@ -36,11 +35,26 @@ pub enum ServerError {
     Worker(#[source] std::io::Error),
 }
 
-/// Serves until SIGTERM or SIGINT, then lets replies under way reach their clients.
-pub async fn run(config: Config, log_level: LogLevel) -> Result<(), ServerError> {
+/// Serves until SIGTERM or SIGINT, then lets replies under way reach their clients. At SIGHUP the
+/// configuration in `path` is read again.
+pub async fn run(
+    path: &Path,
+    source: Source,
+    config: Config,
+    log_level: LogLevel,
+) -> Result<(), ServerError> {
+    let mut signals = Signals::new().map_err(ServerError::Worker)?;
     let shutdown = CancellationToken::new();
-    let server = Server::start(config, log_level, shutdown.clone())?;
-    ended().await.map_err(ServerError::Worker)?;
+    let server = Server::start(config.clone(), log_level.clone(), shutdown.clone())?;
+    let mut reload = Reload { path, source, config, log_level };
+    tell_systemd(&[Some(NotifyState::Ready)]);
+    while let Asked::Reload = signals.next().await {
+        let since = NotifyState::monotonic_usec_now();
+        tell_systemd(&[Some(NotifyState::Reloading), since.ok()]);
+        reload.run();
+        tell_systemd(&[Some(NotifyState::Ready)]);
+    }
+    tell_systemd(&[Some(NotifyState::Stopping)]);
     tracing::info!("shutting down");
     shutdown.cancel();
     server.join().await;
@@ -52,7 +66,7 @@ pub async fn run(config: Config, log_level: LogLevel) -> Result<(), ServerError>
 pub struct Server {
     workers: Vec<JoinHandle<()>>,
     /// Its end is asked for only when the workers have ended: replies that they hold wait for it.
-    mirror: Option<(JoinHandle<()>, CancellationToken)>,
+    leads: Option<failover::Running>,
     /// Answers in `postgres_only`; ends when nobody can ask any more.
     local: Option<LocalServer>,
     /// The last to end: it says until then that the process is stopping.
@@ -71,37 +85,56 @@ impl Server {
         open_files::raise_for(config.listen.max_clients);
         let gate = CommitGate::new(&instance());
         let status = Arc::new(Status::new(config.strategy.mode, config.strategy.ack));
-        let (presence, missing) = Presence::new();
-        let presence = Arc::new(presence);
+        let presence = Arc::new(Presence::new());
         let count = match config.listen.workers {
             // Redis and its client need the other half.
             0 => std::thread::available_parallelism().map_or(1, |n| n.get() / 2).max(1),
             count => count,
         };
-        let listeners = Listeners::bind(&config.listen, count)?;
+        let listeners = Listeners::bind(&config.listen, count, Activated::take())?;
         let address = listeners[0].tcp.local_addr().map_err(ServerError::Worker)?;
         let (connector, local) = match mode {
             Mode::PostgresOnly | Mode::DatabaseFirst => {
                 let (connect, incoming) = mpsc::unbounded_channel();
-                let connector = Connector::to_local(&config.redis, connect)?;
+                let connector = Connector::routed(&config.redis, Route::new(To::Local(connect)))?;
                 let redis = Connector::new(&config.redis)?;
                 let of = (Arc::new(config.clone()), Arc::clone(&gate), Arc::clone(&status));
-                (connector, Some(LocalServer::start(of.0, of.1, of.2, redis, incoming)?))
+                (connector, Some(LocalServer::start(of.0, of.1, of.2, redis, incoming, None)?))
             }
-            _ => (Connector::new(&config.redis)?, None),
+            Mode::DualWrite | Mode::CacheFirst => {
+                let route = Route::new(To::Nobody(Leave::Cut));
+                (Connector::routed(&config.redis, route)?, None)
+            }
+            Mode::RedisOnly => (Connector::new(&config.redis)?, None),
         };
         let connector = Arc::new(connector);
+        // The operator wants to know how Redis is, whoever answers clients meanwhile.
+        let looked_at = match mode.has_mirror() {
+            true => Arc::new(connector.to_redis()),
+            false => Arc::clone(&connector),
+        };
         let subject = Subject {
             config: Arc::new(config.clone()),
-            connector: Arc::clone(&connector),
+            connector: Arc::clone(&looked_at),
             status: Arc::clone(&status),
             gate: Arc::clone(&gate),
+            presence: Arc::clone(&presence),
             log_level,
         };
         let admin = Admin::start(subject, shutdown.clone())?;
-        let mirror = match mode.has_mirror() {
-            true => Some(start_mirror(&config, &connector, &gate, &status, &presence, missing)?),
-            false => None,
+        let leads = match connector.route().filter(|_| mode.has_mirror()) {
+            Some(route) => {
+                let failover = Failover {
+                    config: Arc::new(config.clone()),
+                    redis: (*looked_at).clone(),
+                    route: Arc::clone(route),
+                    gate: Arc::clone(&gate),
+                    status: Arc::clone(&status),
+                    presence: Arc::clone(&presence),
+                };
+                Some(failover.start()?)
+            }
+            None => None,
         };
         let shared = Arc::new(Shared::new(config, connector, gate, status, presence, shutdown));
         let mut workers = Vec::new();
@@ -122,7 +155,7 @@ impl Server {
             strategy = shared.status.strategy.as_str(),
             "ready for clients"
         );
-        Ok(Server { workers, mirror, local, admin, address })
+        Ok(Server { workers, leads, local, admin, address })
     }
 
     /// Where clients connect.
@@ -141,9 +174,8 @@ impl Server {
             if let Some(local) = self.local {
                 local.stop();
             }
-            if let Some((mirror, token)) = self.mirror {
-                token.cancel();
-                let _ = mirror.join();
+            if let Some(leads) = self.leads {
+                leads.stop();
             }
             if let Some(admin) = self.admin {
                 admin.stop();
@@ -153,43 +185,7 @@ impl Server {
     }
 }
 
-/// Starts the mirror on a thread of its own.
-fn start_mirror(
-    config: &Config,
-    connector: &Connector,
-    gate: &Arc<CommitGate>,
-    status: &Arc<Status>,
-    presence: &Arc<Presence>,
-    missing: mpsc::UnboundedReceiver<Missing>,
-) -> Result<(JoinHandle<()>, CancellationToken), ServerError> {
-    let mirror = Mirror::new(
-        Arc::new(config.clone()),
-        connector,
-        Arc::clone(gate),
-        Arc::clone(status),
-        Arc::clone(presence),
-        missing,
-    )?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(ServerError::Worker)?;
-    let token = CancellationToken::new();
-    let shutdown = token.clone();
-    let thread = std::thread::Builder::new().name("mirror".into()).stack_size(MIRROR_STACK);
-    let work = move || runtime.block_on(mirror.run(shutdown));
-    Ok((thread.spawn(work).map_err(ServerError::Worker)?, token))
-}
-
 /// A name that tells this process's barriers from another's.
 fn instance() -> String {
     format!("{:016x}", rand::random::<u64>())
-}
-
-async fn ended() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -86,6 +86,7 @@ pub async fn status(State(app): State<App>) -> Success<Value> {
             "conflicts": mirror.conflicts.load(Relaxed),
             "restored": mirror.restored.load(Relaxed),
         },
+        "consistency": app.syncer().checks.describe(),
         "acknowledge": match status.ack {
             crate::config::Ack::Postgres => "postgres",
             crate::config::Ack::Redis => "redis",

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::backends::Look;
 use super::state::App;
 use crate::config::Mode;
-use crate::strategy::{Following, MirrorState};
+use crate::strategy::{Following, Lead, MirrorState};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,8 +68,17 @@ pub fn judge(app: &App, look: &Look) -> Health {
     if let Some(Err(error)) = &look.postgres {
         reasons.push(error.clone());
     }
+    let (lead, why) = status.lead();
+    if lead != Lead::Redis {
+        let separator = if why.is_empty() { "" } else { ": " };
+        reasons.push(format!("{} leads instead of Redis{separator}{why}", lead.as_str()));
+    }
     let state = status.mirror.state();
-    if status.strategy.has_mirror() && look.complete() && state != MirrorState::Streaming {
+    if status.strategy.has_mirror()
+        && lead == Lead::Redis
+        && look.complete()
+        && state != MirrorState::Streaming
+    {
         let why = status.mirror.reason();
         let separator = if why.is_empty() { "" } else { ": " };
         reasons.push(format!("the mirror is {}{separator}{why}", state.as_str()));
@@ -77,7 +86,12 @@ pub fn judge(app: &App, look: &Look) -> Health {
     if status.strategy == Mode::DatabaseFirst && status.follower.state() != Following::Whole {
         reasons.push(format!("Redis is {}", status.follower.state().as_str()));
     }
-    let verdict = match (look.redis_up(), reasons.is_empty()) {
+    let serves = match lead {
+        Lead::Redis => look.redis_up(),
+        Lead::Postgres => look.postgres_up(),
+        Lead::Nobody => false,
+    };
+    let verdict = match (serves, reasons.is_empty()) {
         (false, _) => Verdict::Unhealthy,
         (true, false) => Verdict::Degraded,
         (true, true) => Verdict::Healthy,

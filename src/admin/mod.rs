@@ -3,6 +3,7 @@
 //!
 //! | call | answer |
 //! | --- | --- |
+//! | `GET /` | the status page |
 //! | `GET /live` | 200 while the process runs |
 //! | `GET /ready` | 200 from when clients can be served for the first time, 503 before and while stopping |
 //! | `GET /metrics` | Prometheus text format |
@@ -10,20 +11,30 @@
 //! | `GET /admin/database/status` | health, connections, mirror, versions |
 //! | `GET /admin/database/metrics` | rates, latencies, hit rate, lag |
 //! | `POST /admin/database/reconnect` | tries backends that are away now; 503 when one stays away |
+//! | `GET /admin/database/consistency-check` | compares both sides key by key |
+//! | `POST /admin/database/consistency-fix` | repairs one side from the other |
+//! | `POST /admin/database/sync/redis-to-postgres`, `…/postgres-to-redis` | copies |
+//! | `POST /admin/database/cache/clear`, `…/warm` | drops copies from Redis, brings them back |
+//! | `GET /admin/jobs`, `GET`, `DELETE /admin/jobs/{id}` | long work: progress, result, cancel |
 //! | `GET`, `POST /admin/log-level` | the log's filter, and a change of it |
+//! | `GET /admin/openapi.json` | all of this for programs |
 //!
 //! Answers are JSON: `{success: true, data, timestamp}`, or `{success: false, error, message}` with a
-//! status code that says the same. `/live` and `/ready` are open; everything else asks for the token
+//! status code that says the same. `/`, `/live` and `/ready` are open; everything else asks for the token
 //! where one is set.
 
 mod answer;
 mod auth;
 mod backends;
+mod data;
 mod endpoints;
 mod handlers;
 mod health;
+mod jobs;
 mod log_level;
 mod metrics;
+mod openapi;
+mod page;
 mod rates;
 mod serve;
 mod state;
@@ -40,9 +51,13 @@ pub use metrics::{METRICS, Metric, MetricKind};
 use crate::config::Config;
 use crate::log::LogLevel;
 use crate::store::StoreError;
-use crate::strategy::{CommitGate, Status};
+use crate::strategy::{CommitGate, Presence, Status};
+use crate::tls::{ServerTls, TlsError};
 use crate::upstream::Connector;
 use state::App;
+
+/// Jobs run deep inside their futures; only what is touched takes memory.
+const STACK: usize = 16 << 20;
 
 /// Why the admin interface cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +69,8 @@ pub enum AdminError {
     #[error("cannot start the admin interface: {0}")]
     Start(#[source] std::io::Error),
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Postgres(#[from] StoreError),
 }
 
@@ -64,6 +81,7 @@ pub struct Subject {
     pub connector: Arc<Connector>,
     pub status: Arc<Status>,
     pub gate: Arc<CommitGate>,
+    pub presence: Arc<Presence>,
     pub log_level: LogLevel,
 }
 
@@ -89,17 +107,19 @@ impl Admin {
         let listener = TcpListener::bind(&address).map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
+        let tls = subject.config.admin.tls().map(ServerTls::new).transpose()?;
         let app = App::new(subject, stopping)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("admin")
+            .thread_stack_size(STACK)
             .enable_all()
             .build()
             .map_err(AdminError::Start)?;
         let token = CancellationToken::new();
         let ended = token.clone();
         let work = move || {
-            if let Err(error) = runtime.block_on(serve::serve(app, listener, ended)) {
+            if let Err(error) = runtime.block_on(serve::serve(app, listener, tls, ended)) {
                 tracing::error!(%error, "the admin interface has ended");
             }
             runtime.shutdown_background();

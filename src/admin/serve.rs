@@ -3,20 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Failure;
-use super::endpoints::router;
+use super::endpoints::{is_long, router};
 use super::state::App;
+use crate::tls::ServerTls;
 
 /// Connections at a time; more wait until one ends.
 const MAX_CONNECTIONS: usize = 64;
@@ -33,10 +37,12 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub async fn serve(
     app: App,
     listener: std::net::TcpListener,
+    tls: Option<ServerTls>,
     ended: CancellationToken,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     tokio::spawn(app.clone().watch_rates());
+    tokio::spawn(crate::sync::serve(std::sync::Arc::clone(app.syncer())));
     let router = router(app);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
@@ -54,15 +60,18 @@ pub async fn serve(
             }
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let watcher = graceful.watcher();
+        let secure = tls.as_ref().map(|tls| TlsAcceptor::from(tls.config()));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the admin interface has failed");
+            match secure {
+                None => converse(stream, service, watcher).await,
+                Some(acceptor) => {
+                    match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => converse(stream, service, watcher).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "no TLS with an operator"),
+                        Err(_) => {}
+                    }
+                }
             }
             drop(place);
         });
@@ -70,6 +79,22 @@ pub async fn serve(
     // Whoever has not received everything by then is cut off.
     let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
     Ok(())
+}
+
+/// Answers the requests of one connection.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    service: TowerToHyperService<Router>,
+    watcher: Watcher,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection to the admin interface has failed");
+    }
 }
 
 async fn accept(
@@ -84,7 +109,11 @@ async fn accept(
 /// An answer that takes too long is given up.
 pub async fn in_time(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
+    let response = match is_long(&path) {
+        true => Ok(next.run(request).await),
+        false => tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await,
+    };
+    let response = match response {
         Ok(response) => response,
         Err(_) => {
             let message = format!("no answer within {ANSWER_TIMEOUT:?}");

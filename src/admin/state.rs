@@ -9,6 +9,7 @@ use super::{AdminError, Subject};
 use crate::config::Config;
 use crate::log::LogLevel;
 use crate::strategy::{MirrorState, Status};
+use crate::sync::Syncer;
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ struct Inner {
     subject: Subject,
     backends: Backends,
     rates: Rates,
+    syncer: Arc<Syncer>,
     ready: AtomicBool,
     stopping: CancellationToken,
 }
@@ -26,7 +28,14 @@ impl App {
     pub fn new(subject: Subject, stopping: CancellationToken) -> Result<App, AdminError> {
         let backends = Backends::new(&subject.config, &subject.connector)?;
         let (rates, ready) = (Rates::default(), AtomicBool::new(false));
-        Ok(App(Arc::new(Inner { subject, backends, rates, ready, stopping })))
+        let syncer = Arc::new(Syncer::new(
+            Arc::clone(&subject.config),
+            &subject.connector,
+            Arc::clone(&subject.status),
+            Arc::clone(&subject.gate),
+            Arc::clone(&subject.presence),
+        ));
+        Ok(App(Arc::new(Inner { subject, backends, rates, syncer, ready, stopping })))
     }
 
     pub fn config(&self) -> &Config {
@@ -43,6 +52,10 @@ impl App {
 
     pub fn backends(&self) -> &Backends {
         &self.0.backends
+    }
+
+    pub fn syncer(&self) -> &Arc<Syncer> {
+        &self.0.syncer
     }
 
     pub fn rates(&self) -> &Rates {

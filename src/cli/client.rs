@@ -40,6 +40,17 @@ impl Answer {
     }
 }
 
+/// A path with those parameters that are given.
+pub fn query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+    let mut encoded = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            encoded.append_pair(name, value);
+        }
+    }
+    format!("{path}?{}", encoded.finish())
+}
+
 impl AdminClient {
     /// For the proxy that was started with the same configuration and environment.
     pub fn new(options: &Options) -> anyhow::Result<AdminClient> {
@@ -49,11 +60,14 @@ impl AdminClient {
         if config.admin.address.is_empty() {
             bail!("admin.address is empty in {file}: the proxy has no admin interface");
         }
+        // What answers at an address of this machine is the proxy, whatever name its certificate has.
+        let tls = ureq::tls::TlsConfig::builder().disable_verification(true).build();
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(3)))
             .timeout_global(Some(TIMEOUT))
             .proxy(None)
+            .tls_config(tls)
             .build()
             .into();
         // An address that stands for all interfaces is reached through the loopback.
@@ -62,9 +76,10 @@ impl AdminClient {
             Some(("[::]", port)) => format!("[::1]:{port}"),
             _ => config.admin.address,
         };
+        let scheme = if config.admin.tls_cert.as_os_str().is_empty() { "http" } else { "https" };
         Ok(AdminClient {
             agent,
-            base: format!("http://{address}"),
+            base: format!("{scheme}://{address}"),
             token: config.admin.token,
             file,
         })
@@ -72,6 +87,15 @@ impl AdminClient {
 
     pub fn get(&self, path: &str) -> anyhow::Result<Answer> {
         let request = self.agent.get(format!("{}{path}", self.base));
+        let request = match self.token.is_empty() {
+            true => request,
+            false => request.header("x-admin-token", &self.token),
+        };
+        self.answer(request.call())
+    }
+
+    pub fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+        let request = self.agent.delete(format!("{}{path}", self.base));
         let request = match self.token.is_empty() {
             true => request,
             false => request.header("x-admin-token", &self.token),

@@ -13,11 +13,19 @@ pub struct Arguments {
     /// Print everything that is known, not the verdict alone.
     #[arg(long)]
     verbose: bool,
+    /// Ask only whether clients can be served: what a container's health check wants to know.
+    #[arg(long, conflicts_with = "verbose")]
+    ready: bool,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { options, verbose } = arguments;
-    let answer = AdminClient::new(options)?.get("/admin/database/health")?;
+    let Arguments { options, verbose, ready } = arguments;
+    let client = AdminClient::new(options)?;
+    if *ready {
+        show::print(&client.get("/ready")?.data()?, options.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let answer = client.get("/admin/database/health")?;
     if answer.body["data"].is_null() {
         anyhow::bail!("{}", answer.message());
     }

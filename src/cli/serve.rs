@@ -2,11 +2,11 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::config::Config;
+use crate::config::Source;
 use crate::log;
 
 pub fn run(path: &Path) -> anyhow::Result<()> {
-    let config = Config::load(path)?;
+    let (source, config) = Source::load(path)?;
     let log_level = log::start(&config.log).context("log.level")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -14,6 +14,6 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(crate::server::run(config, log_level))?;
+    runtime.block_on(crate::server::run(path, source, config, log_level))?;
     Ok(())
 }

@@ -24,6 +24,48 @@ pub fn print(data: &Value, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One value as text.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+pub fn line(text: &str) -> anyhow::Result<()> {
+    writeln!(stdout().lock(), "{text}")?;
+    Ok(())
+}
+
+/// Rows under a header, aligned on a terminal and separated by tabs elsewhere; nothing without rows.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
+    let mut out = stdout().lock();
+    let aligned = out.is_terminal();
+    let width = |column: usize| {
+        let cells = std::iter::once(&header).chain(rows).filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    if aligned {
+        writeln!(out)?;
+    }
+    for row in std::iter::once(&header).chain(rows) {
+        if !aligned {
+            writeln!(out, "{}", row.join("\t"))?;
+            continue;
+        }
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
 /// Names of nested values are joined by dots. What is not there is left out.
 fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     let text = match value {

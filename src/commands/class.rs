@@ -17,6 +17,8 @@ pub enum Class {
     Subscribe,
     Unsubscribe,
     Monitor,
+    /// Goes to Redis in a form that tells it from a flush by others, see [`super::meant_flush`].
+    Flush,
     /// Answered by the proxy, or with its help.
     Own,
     /// Belongs to replication; a proxied client cannot have it.
@@ -43,6 +45,8 @@ const BY_NAME: &[(&str, Class)] = &[
     ("monitor", Class::Monitor),
     ("shutdown", Class::Blocking),
     ("failover", Class::Blocking),
+    ("flushall", Class::Flush),
+    ("flushdb", Class::Flush),
     ("select", Class::Own),
     ("auth", Class::Own),
     ("hello", Class::Own),

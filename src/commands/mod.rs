@@ -6,6 +6,7 @@
 //! <https://redis.io/docs/reference/key-specs/>, and ACL categories.
 
 mod class;
+mod flush;
 mod group;
 mod keys;
 mod spec;
@@ -15,6 +16,7 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 pub use class::Class;
+pub use flush::{MEANT_FLUSH_ALL, MEANT_FLUSH_DB, is_meant_flush, meant_flush};
 pub use group::Group;
 pub use spec::{Begin, Find, Flags, KeySpec};
 

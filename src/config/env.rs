@@ -22,6 +22,7 @@ const ALIASES: &[(&str, &str, &str)] = &[
     ("POSTGRES_QUERY_TIMEOUT", "postgres", "query_timeout_ms"),
     ("DATABASE_STRATEGY", "strategy", "mode"),
     ("DATABASE_FALLBACK_TIMEOUT", "strategy", "ack_timeout_ms"),
+    ("DATABASE_FALLBACK_TIMEOUT", "redis", "hang_timeout_ms"),
     ("DATABASE_SYNC_INTERVAL", "sync", "interval_ms"),
     ("DATABASE_SYNC_ON_STARTUP", "sync", "on_startup"),
 ];
@@ -37,6 +38,11 @@ pub(super) fn overlay(
             set(table, name, section, key, value)?;
         }
     }
+    if vars.get("DATABASE_SYNC_ENABLED").is_some_and(|v| v == "false" || v == "0") {
+        set(table, "DATABASE_SYNC_ENABLED", "sync", "on_startup", "false")?;
+        set(table, "DATABASE_SYNC_ENABLED", "sync", "interval_ms", "0")?;
+    }
+    cache_ttls(table, &vars)?;
     redis_parts(table, &vars)?;
     postgres_parts(table, &vars)?;
     for (name, value) in &vars {
@@ -94,6 +100,7 @@ fn kind(section: &str, key: &str) -> Kind {
         ("mirror", "spool_max_bytes" | "cache_bytes" | "batch_commands" | "batch_bytes") => {
             Kind::Integer
         }
+        ("sync", "keys_per_second") => Kind::Integer,
         (_, key) if key.ends_with("_ms") => Kind::Integer,
         _ => Kind::Text,
     }
@@ -108,6 +115,42 @@ fn section_of<'a>(table: &'a mut Table, section: &str) -> &'a mut Table {
         Value::Table(section) => section,
         _ => unreachable!("just made a table"),
     }
+}
+
+/// Former names for how long copies of some families stay in Redis unread.
+const CACHE_TTLS: &[(&str, &[&str])] = &[
+    ("CACHE_API_KEY_TTL", &["apikey:*"]),
+    ("CACHE_SESSION_TTL", &["session:*", "user_session:*", "sticky_session:*"]),
+    ("CACHE_USAGE_STATS_TTL", &["usage:*", "account_usage:*"]),
+    ("CACHE_ACCOUNT_TTL", &["*:account:*", "*_account:*"]),
+    ("CACHE_DEFAULT_TTL", &["*"]),
+];
+
+/// Rules behind those of the file: what that says of a key counts.
+fn cache_ttls(table: &mut Table, vars: &Vars) -> Result<(), ConfigError> {
+    let mut rules = Vec::new();
+    for (name, patterns) in CACHE_TTLS {
+        let Some(text) = vars.get(*name) else { continue };
+        let seconds: i64 =
+            text.trim().parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| {
+                let message = format!("{text:?} is not a number of seconds");
+                ConfigError::Environment { name: (*name).into(), message }
+            })?;
+        rules.extend(patterns.iter().map(|pattern| {
+            let mut rule = Table::new();
+            rule.insert("match".into(), Value::String((*pattern).into()));
+            rule.insert("cache_ttl_s".into(), Value::Integer(seconds));
+            Value::Table(rule)
+        }));
+    }
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let families = table.entry("family").or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(families) = families {
+        families.extend(rules);
+    }
+    Ok(())
 }
 
 type Vars = std::collections::BTreeMap<String, String>;

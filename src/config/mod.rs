@@ -7,17 +7,21 @@ mod address;
 mod env;
 mod postgres_url;
 mod redis_url;
+mod reload;
 mod sections;
+mod view;
 
 use std::path::Path;
 
 pub use address::is_loopback;
 pub use postgres_url::{PostgresAddress, PostgresTls, Verify};
 pub use redis_url::{RedisAddress, RedisUrl};
+pub use reload::{Changeable, Changes, Source};
 pub use sections::{
-    Ack, Admin, Config, Family, Limits, Listen, Log, LogFormat, Mirror, Mode, OnSpoolFull,
-    Postgres, Redis, Strategy, Sync,
+    Ack, Admin, Config, Family, Flush, Limits, Listen, Log, LogFormat, Mirror, Mode, OnSpoolFull,
+    OnUnavailable, Postgres, Redis, ServerFiles, Strategy, Sync,
 };
+pub use view::{Column, ColumnKind, KeyPattern, PartKind, Piece, View, ViewSource};
 
 /// What is wrong with the configuration, in words that say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +34,27 @@ pub enum ConfigError {
     Environment { name: String, message: String },
     #[error("{key}: {message}")]
     Invalid { key: &'static str, message: String },
+}
+
+/// The keys that are set in the file or in the environment.
+fn table(
+    text: &str,
+    path: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<toml::Table, ConfigError> {
+    let mut table: toml::Table = toml::from_str(text)
+        .map_err(|e| ConfigError::Parse { path: path.into(), message: e.to_string() })?;
+    env::overlay(&mut table, environment)?;
+    Ok(table)
+}
+
+fn from_table(table: toml::Table, path: &str) -> Result<Config, ConfigError> {
+    let config: Config = table.try_into().map_err(|e: toml::de::Error| ConfigError::Parse {
+        path: path.into(),
+        message: e.to_string(),
+    })?;
+    config.validate()?;
+    Ok(config)
 }
 
 impl Config {
@@ -47,15 +72,7 @@ impl Config {
         path: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
-        let mut table: toml::Table = toml::from_str(text)
-            .map_err(|e| ConfigError::Parse { path: path.into(), message: e.to_string() })?;
-        env::overlay(&mut table, environment)?;
-        let config: Config = table.try_into().map_err(|e: toml::de::Error| ConfigError::Parse {
-            path: path.into(),
-            message: e.to_string(),
-        })?;
-        config.validate()?;
-        Ok(config)
+        from_table(table(text, path, environment)?, path)
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
@@ -67,6 +84,26 @@ impl Config {
         }
         if self.listen.address.is_empty() {
             return invalid("listen.address", "must be host:port, such as 127.0.0.1:6380");
+        }
+        let listen = &self.listen;
+        let pairs = [
+            ("listen.tls_key", &listen.tls_cert, &listen.tls_key),
+            ("admin.tls_key", &self.admin.tls_cert, &self.admin.tls_key),
+        ];
+        for (key, cert, file) in pairs {
+            if cert.as_os_str().is_empty() != file.as_os_str().is_empty() {
+                return invalid(
+                    key,
+                    "tls_cert and tls_key go together: set both, or none for no TLS",
+                );
+            }
+        }
+        let without = listen.tls_cert.as_os_str().is_empty();
+        if without && !listen.tls_address.is_empty() {
+            return invalid("listen.tls_address", "needs tls_cert and tls_key beside it");
+        }
+        if without && !listen.tls_client_ca.as_os_str().is_empty() {
+            return invalid("listen.tls_client_ca", "needs tls_cert and tls_key beside it");
         }
         if self.postgres.schema.is_empty() || self.postgres.schema.len() > 63 {
             return invalid("postgres.schema", "must be a name of 1 to 63 bytes");
@@ -95,10 +132,16 @@ impl Config {
                 "must consist of visible ASCII characters without spaces",
             );
         }
+        if self.family.iter().any(|family| family.cache_ttl_s == Some(0)) {
+            return invalid(
+                "family.cache_ttl_s",
+                "must be at least 1 second; leave it out and copies stay",
+            );
+        }
         if self.family.iter().any(|family| family.pattern.is_empty()) {
             return invalid("family.match", "must be a glob pattern, such as session:*");
         }
-        Ok(())
+        view::check(&self.family)
     }
 }
 
@@ -127,10 +170,15 @@ mod tests {
             ("[redis]\nurl = 'http://x'", "redis.url"),
             ("[listen]\nmax_clients = 0", "max_clients"),
             ("[[family]]\nmatch = ''", "family.match"),
+            ("[[family]]\nmatch = 'x'\ncache_ttl_s = 0", "family.cache_ttl_s"),
             ("[postgres]\nurl = 'mysql://x'", "postgres.url"),
             ("[admin]\naddress = '9380'", "admin.address"),
             ("[admin]\naddress = '0.0.0.0:9380'", "admin.token"),
             ("[admin]\ntoken = 'a b'", "admin.token"),
+            ("[admin]\ntls_cert = 'a'", "admin.tls_key"),
+            ("[listen]\ntls_key = 'a'", "go together"),
+            ("[listen]\ntls_address = '127.0.0.1:1'", "listen.tls_address"),
+            ("[listen]\ntls_client_ca = 'a'", "listen.tls_client_ca"),
         ] {
             let error = parse(text, &[]).expect_err(text).to_string();
             assert!(error.contains(word), "{text}: {error}");
@@ -151,6 +199,17 @@ mod tests {
         assert_eq!(config.strategy.mode, Mode::CacheFirst);
         assert_eq!(config.redis.url, "redis://b:1/2");
         assert_eq!(config.listen.max_clients, 7);
+        let ttls = [("CACHE_DEFAULT_TTL", "3600"), ("CACHE_API_KEY_TTL", "86400")];
+        let config = parse("[[family]]\nmatch = 'x:*'\nmirror = false", &ttls).expect("valid");
+        let rules: Vec<_> =
+            config.family.iter().map(|rule| (rule.pattern.as_str(), rule.cache_ttl_s)).collect();
+        assert_eq!(rules, [("x:*", None), ("apikey:*", Some(86_400)), ("*", Some(3600))]);
+        let quiet = [("DATABASE_SYNC_ENABLED", "false"), ("TANDEM_SYNC_KEYS_PER_SECOND", "9")];
+        let config = parse("", &quiet).expect("valid");
+        assert_eq!((config.sync.on_startup, config.sync.interval_ms), (false, 0));
+        assert_eq!(config.sync.keys_per_second, 9);
+        let error = parse("", &[("CACHE_DEFAULT_TTL", "soon")]).expect_err("no number");
+        assert!(error.to_string().contains("CACHE_DEFAULT_TTL"), "{error}");
         let off = parse("", &[("POSTGRES_ENABLED", "false")]).expect("valid");
         assert_eq!(off.strategy.mode, Mode::RedisOnly);
         let error = parse("", &[("TANDEM_LISTEN_MAX_CLIENTS", "many")]).expect_err("not a number");

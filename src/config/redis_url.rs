@@ -5,8 +5,17 @@ use super::ConfigError;
 /// Where Redis listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisAddress {
-    Tcp { host: String, port: u16, tls: bool },
+    Tcp {
+        host: String,
+        port: u16,
+        tls: bool,
+    },
     Unix(PathBuf),
+    /// The master of this name, which any of the sentinels (host and port) knows.
+    Sentinel {
+        sentinels: Vec<(String, u16)>,
+        master: String,
+    },
 }
 
 /// A parsed `redis.url`.
@@ -26,8 +35,14 @@ impl RedisUrl {
     /// User and password are percent-decoded.
     pub fn parse(text: &str) -> Result<RedisUrl, ConfigError> {
         let invalid = |message: String| ConfigError::Invalid { key: "redis.url", message };
-        let expected =
-            "expected redis://[user:password@]host:port/db, rediss:// for TLS, or unix:///path";
+        let expected = "expected redis://[user:password@]host:port/db, rediss:// for TLS, unix:///path or redis-sentinel://host:port,…/master-name";
+        if let Some(rest) = text.strip_prefix("redis-sentinel://") {
+            return sentinel(rest).ok_or_else(|| {
+                let form =
+                    "redis-sentinel://[user:password@]host:port,host2:port2/master-name[/db]";
+                invalid(format!("expected {form}"))
+            });
+        }
         let url = url::Url::parse(text).map_err(|e| invalid(format!("{e}; {expected}")))?;
         let decode =
             |s: &str| percent_decode(s).ok_or_else(|| invalid("bad percent escape".into()));
@@ -57,6 +72,34 @@ impl RedisUrl {
         };
         Ok(RedisUrl { address, user, password, db })
     }
+}
+
+/// What follows the scheme of `redis-sentinel://`. IPv6 addresses stand in brackets.
+fn sentinel(rest: &str) -> Option<RedisUrl> {
+    const PORT: u16 = 26379;
+    let (login, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let mut parts = rest.split('/');
+    let mut sentinels = Vec::new();
+    for host in parts.next()?.split(',') {
+        let (host, port) = match host.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+            _ => (host, PORT),
+        };
+        let host = host.trim_matches(['[', ']']);
+        if host.is_empty() {
+            return None;
+        }
+        sentinels.push((host.to_owned(), port));
+    }
+    let master = percent_decode(parts.next()?).filter(|name| !name.is_empty())?;
+    let db = match parts.next().unwrap_or_default() {
+        "" => 0,
+        db => db.parse().ok()?,
+    };
+    let (user, password) = (percent_decode(user)?, percent_decode(password)?);
+    let address = RedisAddress::Sentinel { sentinels, master };
+    parts.next().is_none().then_some(RedisUrl { address, user, password, db })
 }
 
 pub(super) fn percent_decode(text: &str) -> Option<String> {
@@ -89,6 +132,15 @@ mod tests {
         assert_eq!((unix.address, unix.db), (RedisAddress::Unix("/run/redis.sock".into()), 2));
         let tls = RedisUrl::parse("rediss://u:p@[::1]").expect("valid");
         assert_eq!(tls.address, RedisAddress::Tcp { host: "::1".into(), port: 6379, tls: true });
+        let url =
+            RedisUrl::parse("redis-sentinel://u:p%40@a:1,b,[::1]:3/mymaster/2").expect("valid");
+        assert_eq!((url.user.as_str(), url.password.as_str(), url.db), ("u", "p@", 2));
+        let sentinels = vec![("a".into(), 1), ("b".into(), 26379), ("::1".into(), 3)];
+        let master = "mymaster".into();
+        assert_eq!(url.address, RedisAddress::Sentinel { sentinels, master });
+        for wrong in ["", "a:1", "a:1/", "a:x/m", ",/m", "a/m/x", "a/m/1/2"] {
+            assert!(RedisUrl::parse(&format!("redis-sentinel://{wrong}")).is_err(), "{wrong}");
+        }
         assert!(RedisUrl::parse("redis://h/notadb").is_err());
         assert!(RedisUrl::parse("localhost:6379").is_err());
     }

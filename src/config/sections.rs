@@ -16,6 +16,8 @@ pub struct Config {
     pub admin: Admin,
     pub log: Log,
     pub family: Vec<Family>,
+    #[serde(skip)]
+    pub(super) live: super::reload::Live,
 }
 
 /// Where clients connect.
@@ -26,11 +28,20 @@ pub struct Listen {
     pub address: String,
     /// Path of an additional unix socket; empty for none.
     pub unix_socket: String,
+    /// `host:port` that speaks TLS; empty: with a certificate, `address` does.
+    pub tls_address: String,
+    /// PEM files; empty for no TLS.
+    pub tls_cert: PathBuf,
+    pub tls_key: PathBuf,
+    /// Authorities of which clients need a certificate; empty: they need none.
+    pub tls_client_ca: PathBuf,
     pub max_clients: usize,
     /// Password asked of clients; empty: the password in `redis.url` is asked of them.
     pub password: String,
     /// Worker threads; 0: one per two cores.
     pub workers: usize,
+    /// How long clients may take at the end to receive what is on its way.
+    pub drain_timeout_ms: u64,
 }
 
 /// What one client may make the proxy do. Sizes in bytes.
@@ -54,6 +65,8 @@ pub struct Redis {
     /// `redis://[user:password@]host:port/db`, `rediss://…` for TLS, `unix:///path?db=0`.
     pub url: String,
     pub connect_timeout_ms: u64,
+    /// A Redis that is silent for so long counts as gone.
+    pub hang_timeout_ms: u64,
     /// PEM file of the certificate authorities to trust; empty: the system's.
     pub tls_ca: PathBuf,
     pub tls_cert: PathBuf,
@@ -127,6 +140,16 @@ pub enum Ack {
     Redis,
 }
 
+/// What becomes of writes while PostgreSQL cannot commit them, with `ack = "postgres"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnavailable {
+    /// Redis's acknowledgement has to do.
+    Degrade,
+    /// They are refused before they reach Redis.
+    Refuse,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Strategy {
@@ -134,6 +157,7 @@ pub struct Strategy {
     pub ack: Ack,
     /// How long a held write reply waits before `ack = "postgres"` degrades to Redis's acknowledgement.
     pub ack_timeout_ms: u64,
+    pub on_unavailable: OnUnavailable,
 }
 
 /// What happens when the spool has reached `spool_max_bytes`.
@@ -146,6 +170,16 @@ pub enum OnSpoolFull {
     Resync,
 }
 
+/// What a FLUSHALL or FLUSHDB does that did not come through a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flush {
+    /// PostgreSQL is flushed too.
+    Apply,
+    /// PostgreSQL keeps its rows, and Redis is filled from them again.
+    Ignore,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mirror {
@@ -153,6 +187,8 @@ pub struct Mirror {
     pub spool_dir: PathBuf,
     pub spool_max_bytes: u64,
     pub on_spool_full: OnSpoolFull,
+    /// What a flush does that was sent to Redis past the proxies.
+    pub flush: Flush,
     /// Bound of the mirror's cache of values, in bytes.
     pub cache_bytes: usize,
     /// Most commands of the stream in one PostgreSQL transaction (a source transaction stays whole).
@@ -164,8 +200,14 @@ pub struct Mirror {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sync {
+    /// A consistency check when the mirror follows for the first time.
     pub on_startup: bool,
+    /// Between two consistency checks; 0: none.
     pub interval_ms: u64,
+    /// Keys that a check or a synchronisation looks at per second; 0: as fast as it goes.
+    pub keys_per_second: u64,
+    /// How far expiries on both sides may be apart.
+    pub ttl_tolerance_ms: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -173,6 +215,9 @@ pub struct Sync {
 pub struct Admin {
     pub address: String,
     pub token: String,
+    /// PEM files; empty for plain HTTP.
+    pub tls_cert: PathBuf,
+    pub tls_key: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -202,9 +247,9 @@ pub struct Family {
     /// Seconds a copy may stay in Redis unread; absent: it stays.
     #[serde(default)]
     pub cache_ttl_s: Option<u64>,
-    /// Name of a SQL view over this family.
+    /// A SQL view over this family.
     #[serde(default)]
-    pub view: Option<String>,
+    pub view: Option<super::View>,
 }
 
 fn yes() -> bool {
@@ -216,10 +261,52 @@ impl Default for Listen {
         Listen {
             address: "127.0.0.1:6380".into(),
             unix_socket: String::new(),
+            tls_address: String::new(),
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+            tls_client_ca: PathBuf::new(),
             max_clients: 10_000,
             password: String::new(),
             workers: 0,
+            drain_timeout_ms: 5_000,
         }
+    }
+}
+
+/// The TLS keys of a section that listens.
+#[derive(Clone, Debug)]
+pub struct ServerFiles {
+    pub section: &'static str,
+    /// The certificate with those between it and the authority.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Authorities of which a client needs a certificate; empty: clients need none.
+    pub client_ca: PathBuf,
+}
+
+impl Listen {
+    /// The files for TLS, where it is wanted.
+    pub fn tls(&self) -> Option<ServerFiles> {
+        let cert = Some(&self.tls_cert).filter(|cert| !cert.as_os_str().is_empty())?;
+        Some(ServerFiles {
+            section: "listen",
+            cert: cert.clone(),
+            key: self.tls_key.clone(),
+            client_ca: self.tls_client_ca.clone(),
+        })
+    }
+}
+
+impl Admin {
+    /// The files for TLS, where it is wanted.
+    pub fn tls(&self) -> Option<ServerFiles> {
+        let cert = Some(&self.tls_cert).filter(|cert| !cert.as_os_str().is_empty())?;
+        Some(ServerFiles {
+            section: "admin",
+            cert: cert.clone(),
+            key: self.tls_key.clone(),
+            client_ca: PathBuf::new(),
+        })
     }
 }
 
@@ -243,6 +330,7 @@ impl Default for Redis {
         Redis {
             url: "redis://127.0.0.1:6379/0".into(),
             connect_timeout_ms: 5_000,
+            hang_timeout_ms: 1_000,
             tls_ca: PathBuf::new(),
             tls_cert: PathBuf::new(),
             tls_key: PathBuf::new(),
@@ -272,7 +360,12 @@ impl Default for Postgres {
 
 impl Default for Strategy {
     fn default() -> Self {
-        Strategy { mode: Mode::DualWrite, ack: Ack::Postgres, ack_timeout_ms: 5_000 }
+        Strategy {
+            mode: Mode::DualWrite,
+            ack: Ack::Postgres,
+            ack_timeout_ms: 5_000,
+            on_unavailable: OnUnavailable::Degrade,
+        }
     }
 }
 
@@ -282,6 +375,7 @@ impl Default for Mirror {
             spool_dir: "/var/lib/tandem".into(),
             spool_max_bytes: 4 << 30,
             on_spool_full: OnSpoolFull::Resync,
+            flush: Flush::Apply,
             cache_bytes: 64 << 20,
             batch_commands: 50_000,
             batch_bytes: 16 << 20,
@@ -291,13 +385,23 @@ impl Default for Mirror {
 
 impl Default for Sync {
     fn default() -> Self {
-        Sync { on_startup: true, interval_ms: 3_600_000 }
+        Sync {
+            on_startup: true,
+            interval_ms: 3_600_000,
+            keys_per_second: 50_000,
+            ttl_tolerance_ms: 1_000,
+        }
     }
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Admin { address: "127.0.0.1:9380".into(), token: String::new() }
+        Admin {
+            address: "127.0.0.1:9380".into(),
+            token: String::new(),
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+        }
     }
 }
 

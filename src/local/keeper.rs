@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 use tokio::sync::oneshot;
 
-use super::follower::Plan;
+use super::follower::{Plan, Role};
 use super::period::Period;
 use crate::engine::{Db, Need, Part};
 use crate::store::{Commit, Store, StoreError};
@@ -104,9 +104,18 @@ impl Period {
             return Ok(false);
         }
         let plan = self.follower.as_ref().map(|follower| (follower, Plan::new(&delta)));
-        let persisted = store.persist(&Commit { delta, ..Commit::default() }).await;
+        let mut commit = Commit { delta, ..Commit::default() };
+        if let Some((follower, plan)) = &plan
+            && follower.role == Role::Failover
+        {
+            (commit.redis_lacks, commit.redis_lacks_all) = follower.debts.news(plan);
+        }
+        let persisted = store.persist(&commit).await;
         match (&persisted, plan) {
-            (Ok(()), Some((follower, plan))) => follower.committed(plan),
+            (Ok(()), Some((follower, plan))) => {
+                follower.debts.known((commit.redis_lacks, commit.redis_lacks_all));
+                follower.committed(plan);
+            }
             (Err(_), Some((follower, plan))) => follower.doubt(plan),
             (_, None) => {}
         }

@@ -13,6 +13,8 @@
 //!
 //! One proxy serves at a time, the one that has the lease ([`tenure`]); others stand by.
 //!
+//! When it stands in for a Redis that is gone, Redis gets the lead back ([`failback`]).
+//!
 //! In `database_first` a Redis follows what is committed ([`follower`]), and answers reads when
 //! PostgreSQL is gone ([`away`]).
 //!
@@ -29,6 +31,7 @@ mod caching;
 mod channels;
 mod command;
 mod config;
+mod failback;
 mod follower;
 mod greeting;
 mod info;
@@ -53,4 +56,4 @@ mod users;
 mod walk;
 mod wire;
 
-pub use server::{LocalServer, StartError};
+pub use server::{FailoverLink, LocalServer, LocalState, StartError};

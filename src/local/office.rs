@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, DuplexStream};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::away::Away;
 use super::busy::Incoming;
-use super::follower::{Follower, LeadError};
+use super::failback::{Failback, FailbackError};
+use super::follower::{Follower, LeadError, Role};
 use super::link;
 use super::period::{Credentials, Outset, Period};
+use super::server::{Ends, LocalState};
 use crate::config::{Config, Mode};
 use crate::resp::{RequestLimits, encode_error};
 use crate::store::{Lease, Store, StoreError};
 use crate::strategy::{CommitGate, Status};
-use crate::upstream::{Connector, SideManager};
+use crate::upstream::{ConnectError, Connector, SideManager};
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
@@ -28,6 +30,15 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(8);
 /// How long clients wait at the start before they are told that it takes longer.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Ends a task with its owner.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 const LOADING: &str = "LOADING PostgreSQL has not been reached yet, or takes over what Redis has";
 
@@ -44,6 +55,34 @@ pub(super) struct Office {
     back: CancellationToken,
     /// Another proxy has the lease, which has been said.
     standing_by: bool,
+    /// For whoever started this.
+    state: watch::Sender<LocalState>,
+    /// Redis, which has everything, is to lead again.
+    give_back: watch::Sender<()>,
+    /// Redis leads, and gets the lead back when it has everything again.
+    failback: Option<Rc<Failback>>,
+}
+
+/// Why [`Office::serve`] has ended.
+enum Served {
+    Shutdown,
+    /// Redis leads again.
+    GivenBack,
+}
+
+/// Why nobody is served any more.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Lead(#[from] LeadError),
+    #[error("Redis could not be given the lead: {0}")]
+    Failback(#[from] FailbackError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Failed {
+        Failed::Lead(error.into())
+    }
 }
 
 impl Office {
@@ -53,13 +92,28 @@ impl Office {
         gate: Arc<CommitGate>,
         status: Arc<Status>,
         redis: Connector,
-        incoming: mpsc::UnboundedReceiver<DuplexStream>,
-        shutdown: CancellationToken,
-    ) -> Office {
+        ends: Ends,
+    ) -> Result<Office, ConnectError> {
+        let Ends { incoming, shutdown, failover, state, give_back } = ends;
         let incoming = Arc::new(Incoming::new(incoming));
-        let follower = (config.strategy.mode == Mode::DatabaseFirst)
-            .then(|| (Rc::new(Follower::new(Arc::clone(&status))), redis));
-        Office {
+        let role = match (config.strategy.mode, &failover) {
+            (_, Some(_)) => Some(Role::Failover),
+            (Mode::DatabaseFirst, _) => Some(Role::Copy),
+            _ => None,
+        };
+        let follower = role.map(|role| (Rc::new(Follower::new(Arc::clone(&status), role)), redis));
+        let failback = match (&failover, &follower) {
+            (Some(link), Some((follower, redis))) => Some(Rc::new(Failback::new(
+                Arc::clone(&config),
+                redis.clone(),
+                Rc::clone(follower),
+                Arc::clone(&status),
+                link.local.clone(),
+                (link.well.clone(), link.ready.clone()),
+            )?)),
+            _ => None,
+        };
+        Ok(Office {
             outset: Rc::new(Outset {
                 config,
                 credentials,
@@ -74,11 +128,16 @@ impl Office {
             waiting: Vec::new(),
             back: CancellationToken::new(),
             standing_by: false,
-        }
+            state,
+            give_back,
+            failback,
+        })
     }
 
     pub async fn run(mut self) {
-        if let Some((follower, redis)) = &self.outset.follower {
+        if let Some((follower, redis)) = &self.outset.follower
+            && follower.role == Role::Copy
+        {
             let manager = SideManager::new(redis.clone());
             tokio::task::spawn_local(Rc::clone(follower).run(manager));
         }
@@ -95,14 +154,19 @@ impl Office {
                     std::mem::take(&mut self.back).cancel();
                     // The workers need not wait for their next look.
                     self.status.reconnect.notify_waiters();
+                    self.state.send_replace(LocalState::Serves);
                     let served = self.serve(&period, &store, &lease).await;
                     period.end();
                     match served {
-                        Ok(()) => return,
-                        Err(error) => LeadError::Store(error),
+                        Ok(Served::Shutdown) => return,
+                        Ok(Served::GivenBack) => {
+                            self.state.send_replace(LocalState::GaveBack);
+                            return;
+                        }
+                        Err(error) => error,
                     }
                 }
-                Err(error) => error,
+                Err(error) => Failed::Lead(error),
             };
             self.away(&error).await;
             if self.meanwhile(tokio::time::sleep(pause)).await.is_none() {
@@ -112,11 +176,19 @@ impl Office {
         }
     }
 
-    async fn away(&mut self, error: &LeadError) {
+    async fn away(&mut self, error: &Failed) {
+        if let Failed::Failback(error) = error {
+            tracing::warn!(%error, "Redis could not be given the lead: PostgreSQL goes on");
+            self.state.send_replace(LocalState::Opens);
+            return;
+        }
         let news = self.status.set_postgres(false);
+        let follower = self.outset.follower.as_ref();
+        let owes = follower.is_some_and(|(follower, _)| !follower.debts.is_empty());
+        self.state.send_replace(LocalState::Away { owes });
         match error {
-            LeadError::Store(StoreError::Held { .. }) if self.standing_by => {}
-            LeadError::Store(StoreError::Held { holder }) => {
+            Failed::Lead(LeadError::Store(StoreError::Held { .. })) if self.standing_by => {}
+            Failed::Lead(LeadError::Store(StoreError::Held { holder })) => {
                 self.standing_by = true;
                 tracing::info!(%holder, "standing by: another proxy serves");
             }
@@ -129,13 +201,19 @@ impl Office {
         }
     }
 
-    /// Serves until the shutdown, or until PostgreSQL fails.
+    /// Serves until the shutdown, until PostgreSQL fails, or until Redis is to lead again.
     async fn serve(
         &mut self,
         period: &Rc<Period>,
         store: &Store,
         lease: &Lease,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Served, Failed> {
+        let failback = self.failback.clone();
+        let bringing = failback.clone().map(|failback| tokio::task::spawn_local(failback.run()));
+        let _ends_with_us = bringing.map(|task| AbortOnDrop(task.abort_handle()));
+        // A former wish was about a former period.
+        let mut giving = self.give_back.subscribe();
+        giving.borrow_and_update();
         for stream in std::mem::take(&mut self.waiting) {
             link::serve(period, stream);
         }
@@ -143,8 +221,12 @@ impl Office {
         let mut leased = pin!(period.tenure.keep(lease));
         loop {
             tokio::select! {
-                failed = &mut keeping => return failed,
-                lost = &mut leased => return Err(lost),
+                failed = &mut keeping => {
+                    failed?;
+                    return Ok(Served::Shutdown);
+                }
+                lost = &mut leased => return Err(lost.into()),
+                _ = giving.changed() => break,
                 connection = self.incoming.recv() => match connection {
                     Some(stream) => link::serve(period, stream),
                     None => break,
@@ -152,22 +234,52 @@ impl Office {
                 () = self.shutdown.cancelled() => break,
             }
         }
+        if self.shutdown.is_cancelled() || failback.is_none() {
+            return self.finish(period, store, keeping).await;
+        }
+        let Some(failback) = failback else { return Ok(Served::Shutdown) };
+        let mut forgetting = pin!(failback.forget_unmirrored());
+        loop {
+            tokio::select! {
+                failed = &mut keeping => {
+                    failed?;
+                    return Ok(Served::Shutdown);
+                }
+                Some(stream) = self.incoming.recv() => link::serve(period, stream),
+                forgotten = &mut forgetting => break forgotten?,
+            }
+        }
+        period.finish();
+        keeping.await?;
+        failback.give_back(store).await?;
+        Ok(Served::GivenBack)
+    }
+
+    /// Commits the last changes, and has Redis take them, before the process ends.
+    async fn finish(
+        &self,
+        period: &Period,
+        store: &Store,
+        keeping: impl Future<Output = Result<(), StoreError>>,
+    ) -> Result<Served, Failed> {
         period.finish();
         let ending = async {
             keeping.await?;
-            if let Some(follower) = &period.follower {
+            if let Some(follower) = &period.follower
+                && follower.role == Role::Copy
+            {
                 follower.drained().await;
                 store.lead(follower.followed().as_deref()).await?;
             }
-            Ok(())
+            Ok::<_, StoreError>(())
         };
         match tokio::time::timeout(DRAIN, ending).await {
-            Ok(result) => result,
+            Ok(result) => result?,
             Err(_) => {
                 tracing::warn!("not all of the last changes have been taken within {DRAIN:?}");
-                Ok(())
             }
         }
+        Ok(Served::Shutdown)
     }
 
     /// Does `work`, and answers whoever connects; `None` at the shutdown.

@@ -100,7 +100,7 @@ impl Period {
     pub async fn open(outset: &Outset) -> Result<(Rc<Period>, Store, Lease), LeadError> {
         let Outset { config, credentials, gate, follower, incoming } = outset;
         let store = Store::connect(&config.postgres).await?;
-        store.migrate().await?;
+        store.prepare(&config.family).await?;
         let (tenure, lease) = Tenure::begin(&config.postgres, &config.listen).await?;
         match follower {
             Some((follower, redis)) => {
@@ -112,7 +112,7 @@ impl Period {
             }
             None => {
                 store.position().await?;
-                store.lead(None).await?;
+                store.take_over(true).await?;
             }
         }
         let next_id = store.max_key_id().await? + 1;

@@ -11,6 +11,7 @@
 mod apply;
 mod ending;
 mod evictions;
+mod history;
 mod info;
 mod link;
 mod log;
@@ -24,13 +25,18 @@ mod watch;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
+pub use apply::PASS_OVER;
+pub use evictions::{declare as declare_partial, declare_whole};
+
 use crate::config::Config;
 use crate::store::{Store, StoreError};
-use crate::strategy::{CommitGate, Gap, Missing, Presence, Status};
+use crate::strategy::{CommitGate, Gap, MirrorState, Missing, Presence, Status};
 use crate::upstream::{Connector, SideManager, SidePool};
+pub use history::reach;
 use shared::Shared;
 
 /// Why the mirror cannot begin. What goes wrong later is retried.
@@ -58,7 +64,6 @@ impl Mirror {
         gate: Arc<CommitGate>,
         status: Arc<Status>,
         presence: Arc<Presence>,
-        missing: UnboundedReceiver<Missing>,
     ) -> Result<Mirror, MirrorError> {
         Store::check(&config.postgres)?;
         let spool = spool::Spool::open(&config.mirror.spool_dir, config.mirror.spool_max_bytes)?;
@@ -70,18 +75,24 @@ impl Mirror {
         let shared = Arc::new(Shared::new(config, gate, status, presence, log::Log::new(spool)));
         evictions::remember(&shared);
         shared.presence.set(Gap::Unknown, true);
+        let missing = shared.presence.attend();
         Ok(Mirror { shared, side, missing })
     }
 
-    /// Mirrors until `shutdown`, then commits what Redis had done until then. The parts share one thread:
-    /// call it on a current-thread runtime of its own.
-    pub async fn run(self, shutdown: CancellationToken) {
+    /// Signalled when PostgreSQL turns out to lead: it has taken over from Redis, and has not given back.
+    pub fn led(&self) -> Arc<Notify> {
+        Arc::clone(&self.shared.led)
+    }
+
+    /// Mirrors until it is stopped, then commits what Redis had done until then. True when all of that is in PostgreSQL. The
+    /// parts share one thread: call it on a current-thread runtime of its own.
+    pub async fn run(self, stop: Stop) -> bool {
         let Mirror { shared, side, missing } = self;
+        let Stop { gently: shutdown, received } = stop;
         let evictions = tokio::spawn(evictions::keep(Arc::clone(&shared), side.clone()));
         let warm = tokio::spawn(warm::serve(Arc::clone(&shared), side.clone()));
         let recall = tokio::spawn(recall::serve(Arc::clone(&shared), side.clone(), missing));
         let side = SidePool::new(side, &shared.config.redis);
-        let received = CancellationToken::new();
         let ending = tokio::spawn(ending::wait(
             Arc::clone(&shared),
             side.clone(),
@@ -94,8 +105,9 @@ impl Mirror {
             applier = apply::Applier::start(Arc::clone(&shared), side, received.clone()) => Some(applier),
             () = received.cancelled() => None,
         };
+        let mut drained = false;
         if let Some(mut applier) = applier {
-            applier.run().await;
+            drained = applier.run(|| !shutdown.is_cancelled()).await;
         }
         ending.abort();
         link.abort();
@@ -103,6 +115,24 @@ impl Mirror {
         recall.abort();
         warm.abort();
         evictions.abort();
+        shared.gate.refuse(false);
         shared.gate.open();
+        shared.status.mirror.set_state(MirrorState::Off, "");
+        drained
+    }
+}
+
+/// How a mirror is stopped.
+#[derive(Clone)]
+pub struct Stop {
+    /// The process ends: the rest of Redis's stream is waited for, and PostgreSQL, both for a while.
+    pub gently: CancellationToken,
+    /// Redis is gone: what has been received is committed, however long it takes.
+    pub received: CancellationToken,
+}
+
+impl Stop {
+    pub fn new(gently: CancellationToken) -> Stop {
+        Stop { gently, received: CancellationToken::new() }
     }
 }

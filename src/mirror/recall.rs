@@ -217,6 +217,28 @@ pub async fn lacking(
     Ok(missing.map(|(name, _)| name).collect())
 }
 
+/// Deletes the keys from Redis in a way that leaves PostgreSQL alone: they are brought back from there.
+pub async fn drop_copies(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    names: &[Name],
+) -> Result<(), RecallError> {
+    for some in names.chunk_by(|(a, _), (b, _)| a == b) {
+        let mut pipe = redis::pipe();
+        select(&mut pipe, &mut None, some[0].0);
+        pipe.cmd("MULTI").ignore();
+        pipe.cmd("PUBLISH").arg(shared.gate.channel()).arg(PASS_OVER).ignore();
+        let unlink = pipe.cmd("UNLINK");
+        some.iter().for_each(|(_, key)| {
+            unlink.arg(&key[..]);
+        });
+        unlink.ignore();
+        pipe.cmd("EXEC").ignore();
+        pipe.query_async::<()>(connection).await.map_err(refused)?;
+    }
+    Ok(())
+}
+
 fn select(pipe: &mut Pipeline, selected: &mut Option<Db>, db: Db) {
     if *selected != Some(db) {
         pipe.cmd("SELECT").arg(db).ignore();

@@ -30,6 +30,11 @@ pub struct Shared {
     pub relink: Notify,
     /// Redis lacks keys since PostgreSQL led a resync.
     pub warm: Notify,
+    /// PostgreSQL leads: it has taken over from Redis, and has not given back.
+    pub led: Arc<Notify>,
+    /// Redis was flushed while clients wrote: what it has of the keys that it lacks according to
+    /// PostgreSQL may have been begun anew.
+    pub begun_anew: AtomicBool,
     /// Whether the link follows the stream, and if not, why.
     link: Mutex<(bool, String)>,
     /// A snapshot is being taken over.
@@ -62,6 +67,8 @@ impl Shared {
             ready: watch::Sender::new(false),
             relink: Notify::new(),
             warm: Notify::new(),
+            led: Arc::default(),
+            begun_anew: AtomicBool::new(false),
             link: Mutex::new((false, "starting".into())),
             syncing: AtomicBool::new(false),
             outage: Mutex::new(None),
@@ -76,6 +83,9 @@ impl Shared {
     }
 
     pub fn set_stored(&self, position: Option<Position>) {
+        if position.is_some() {
+            self.status.mirror.synced.store(true, Ordering::Relaxed);
+        }
         *self.stored.lock() = position;
     }
 
@@ -118,6 +128,13 @@ impl Shared {
             tracing::info!("PostgreSQL is back and takes the replication stream");
         }
         self.refresh();
+    }
+
+    /// PostgreSQL has noted what a flushed Redis lacks.
+    pub fn refill_after_flush(&self) {
+        self.begun_anew.store(true, Ordering::Relaxed);
+        self.presence.set(Gap::Warming, true);
+        self.warm.notify_one();
     }
 
     /// The link follows the stream, or does not, and why.

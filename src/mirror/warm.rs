@@ -85,6 +85,9 @@ async fn fill(shared: &Shared, manager: &SideManager) -> Result<(), WarmError> {
         if keys.is_empty() {
             break;
         }
+        if shared.begun_anew.load(Ordering::Relaxed) {
+            recall::drop_copies(shared, &mut connection, &keys).await?;
+        }
         for chunk in keys.chunk_by(|(a, _), (b, _)| a == b) {
             let names = chunk.iter().map(|(_, key)| key.clone()).collect();
             bring_back(shared, &mut connection, chunk[0].0, names).await?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::apply::now_ms;
-use crate::config::{Ack, Mode, Strategy};
+use crate::config::{Ack, Changeable, Mode, OnUnavailable, Strategy};
 use crate::strategy::MirrorState;
 
 const TICK: Duration = Duration::from_millis(20);
@@ -16,10 +16,37 @@ pub fn waits_for_postgres(strategy: &Strategy) -> bool {
     strategy.mode == Mode::DualWrite && strategy.ack == Ack::Postgres
 }
 
+/// Keeps writes from Redis while PostgreSQL cannot commit them. At once when PostgreSQL is known to be away,
+/// otherwise when its time is over, and then what waits is given up.
+fn refuse(shared: &Shared, healthy: bool, over: bool, lag_ms: u64, patience: Duration) {
+    let gate = &shared.gate;
+    let mirror = &shared.status.mirror;
+    let state = mirror.state();
+    if healthy {
+        if Duration::from_millis(lag_ms) < patience / 4 && gate.refuse(false) {
+            tracing::info!("writes are taken again: PostgreSQL is back and has caught up");
+        }
+        return;
+    }
+    // A snapshot is being taken over, and PostgreSQL is there.
+    if state == MirrorState::Syncing || !(over || state == MirrorState::Spooling) {
+        return;
+    }
+    if gate.refuse(true) {
+        tracing::warn!(
+            state = state.as_str(),
+            lag_ms,
+            "writes are refused until PostgreSQL is back and has caught up"
+        );
+    }
+    if over {
+        gate.give_up();
+    }
+}
+
 /// Runs until it is dropped.
 pub async fn watch(shared: Arc<Shared>) {
     let wanted = waits_for_postgres(&shared.config.strategy);
-    let patience = Duration::from_millis(shared.config.strategy.ack_timeout_ms);
     let mut healthy_at = Instant::now();
     let mut ticks = tokio::time::interval(TICK);
     loop {
@@ -31,8 +58,16 @@ pub async fn watch(shared: Arc<Shared>) {
         if !wanted {
             continue;
         }
+        let Changeable { ack_timeout: patience, on_unavailable, .. } = shared.config.now();
         let late = Duration::from_millis(lag) > patience || shared.gate.stalled_for() > patience;
         let healthy = mirror.state() == MirrorState::Streaming && !late;
+        let refuses = on_unavailable == OnUnavailable::Refuse;
+        if refuses {
+            // A link that looks for Redis says nothing of PostgreSQL.
+            let silent = mirror.state() != MirrorState::Connecting;
+            let over = late || silent && healthy_at.elapsed() >= patience;
+            refuse(&shared, healthy, over, lag, patience);
+        }
         if healthy {
             healthy_at = Instant::now();
             // Holding starts only near the end of the log: nobody waits for an old backlog.
@@ -44,6 +79,8 @@ pub async fn watch(shared: Arc<Shared>) {
             if mirror.state() == MirrorState::Syncing {
                 // The link has said so already; it is no fault.
                 shared.gate.open();
+            } else if refuses {
+                // Nothing is acknowledged that PostgreSQL does not have.
             } else if late || healthy_at.elapsed() >= patience {
                 tracing::warn!(
                     state = mirror.state().as_str(),

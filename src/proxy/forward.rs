@@ -44,12 +44,16 @@ impl Session {
     /// The quick path: hands whole requests to the lane in runs, as they are. Returns how many bytes
     /// are dealt with, and why it stopped.
     pub fn forward(&mut self, data: &[u8]) -> (usize, Stop) {
+        if self.has_to_settle() {
+            return (0, Stop::Settle);
+        }
         let shared = Arc::clone(&self.worker.shared);
         let mut run = Run::default();
         let mut at = 0;
         let mut tally = Tally::default();
         let mut name = "";
         let mut careful = Batch::new(shared.presence.partial());
+        let refusing = shared.gate.refusing();
         let stop = loop {
             let rest = &data[at..];
             let scan = self.scanner.scan(rest, &shared.limits, self.trusted);
@@ -68,7 +72,7 @@ impl Session {
                     let mut frame = Vec::new();
                     push_command(&words, &mut frame);
                     let (used, stop) = self.forward(&frame);
-                    let later = matches!(stop, Stop::Drain | Stop::Place(_));
+                    let later = matches!(stop, Stop::Drain | Stop::Settle | Stop::Place(_));
                     at += if used > 0 || !later { length } else { 0 };
                     if !matches!(stop, Stop::More) {
                         break stop;
@@ -82,7 +86,10 @@ impl Session {
                     let second =
                         arguments.get(1).map(|&(from, to)| &frame[from as usize..to as usize]);
                     let one = Part::one(length, command, second);
+                    let refused = refusing && self.refuses(command, second);
                     let route = match self.route(command, frame, &arguments) {
+                        _ if refused => Route::Slow,
+                        Route::Pin if refusing => Route::Pin,
                         Route::Pin => self.unless_whole(command, rest),
                         route => route,
                     };
@@ -213,6 +220,17 @@ impl Session {
             }
             Class::Own | Class::Unknown | Class::Replication => Route::Slow,
             _ => Route::Pin,
+        }
+    }
+
+    /// True for what has to be refused while writes are: a transaction is when it is to run.
+    pub fn refuses(&self, command: Option<&Command>, second: Option<&[u8]>) -> bool {
+        if !self.trusted || self.broken_multi.is_some() {
+            return false;
+        }
+        match self.pin.as_ref().and_then(|pin| pin.multi.as_ref()) {
+            Some(multi) => multi.writes && command.is_some_and(|c| c.class == Class::Exec),
+            None => command.is_none_or(|command| command.call_writes(second)),
         }
     }
 

@@ -3,6 +3,7 @@
 //! itself what concerns the client's connection.
 
 mod access;
+mod activation;
 mod block;
 mod care;
 mod forward;
@@ -18,6 +19,7 @@ mod slow;
 mod worker;
 
 pub use access::Access;
+pub use activation::Activated;
 pub use listener::{BindError, Listeners};
 pub use registry::{ClientInfo, Registry};
 pub use shared::Shared;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::request::number;
 use super::session::Session;
-use crate::commands::{Class, Command};
+use crate::commands::{self, Class, Command};
 use crate::upstream::{Confirmation, Conn, Lost};
 
 /// A connection that one client has for itself, and what ties it there.
@@ -72,6 +72,21 @@ fn writes(command: Option<&Command>, frame: &[u8], words: &[(u32, u32)]) -> bool
     command.is_none_or(|command| command.call_writes(second))
 }
 
+/// A client's flush as it goes to Redis.
+pub(super) fn as_meant(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    // The name is the second line.
+    let lines = frame.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    let line: Vec<usize> = lines.skip(1).take(2).collect();
+    if let [from, to] = line[..]
+        && let Some(name) = frame.get_mut(from..to - 2)
+        && let Some(meant) = commands::meant_flush(name)
+    {
+        name.copy_from_slice(meant);
+    }
+    frame
+}
+
 impl Transaction {
     /// Takes note of a command that is queued.
     pub fn note(&mut self, command: Option<&'static Command>, frame: &[u8], words: &[(u32, u32)]) {
@@ -108,7 +123,13 @@ impl Session {
         let worker = Rc::clone(&self.worker);
         let pin = match self.take_pin() {
             Ok(pin) => pin,
-            Err(lost) => return self.refuse(&lost, 1),
+            Err(lost) => {
+                if command.is_some_and(|command| command.class == Class::Multi) {
+                    // What follows must not run by itself.
+                    self.broken_multi = Some(lost.clone());
+                }
+                return self.refuse(&lost, 1);
+            }
         };
         let conn = Rc::clone(&pin.conn);
         let takes = command.is_some_and(|command| command.takes(arguments.len()));
@@ -150,7 +171,10 @@ impl Session {
         }
         let multi = pin.multi.as_ref().map_or(-1, |multi| multi.queued as i64);
         self.info.multi.store(multi, Ordering::Relaxed);
-        conn.submit(frame, 1, writes, target);
+        match class {
+            Class::Flush => conn.submit(&as_meant(frame), 1, writes, target),
+            _ => conn.submit(frame, 1, writes, target),
+        }
         if let Some(ms) = pause {
             self.worker.shared.pause(ms);
         }

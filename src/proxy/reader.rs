@@ -1,15 +1,19 @@
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{tcp, unix};
+
+use crate::upstream::Secure;
 
 /// The reading half of a client's connection.
 #[derive(Debug)]
 pub(super) enum ClientReader {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
+    Tls(Rc<Secure>),
 }
 
 impl ClientReader {
@@ -19,11 +23,12 @@ impl ClientReader {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
+        let mut filled = ReadBuf::new(buffer);
         let read = match self {
-            ClientReader::Tcp(half) => Pin::new(half).poll_read(cx, &mut buffer),
-            ClientReader::Unix(half) => Pin::new(half).poll_read(cx, &mut buffer),
+            ClientReader::Tcp(half) => Pin::new(half).poll_read(cx, &mut filled),
+            ClientReader::Unix(half) => Pin::new(half).poll_read(cx, &mut filled),
+            ClientReader::Tls(secure) => return secure.poll_read(cx, buffer),
         };
-        read.map_ok(|()| buffer.filled().len())
+        read.map_ok(|()| filled.filled().len())
     }
 }

@@ -43,6 +43,8 @@ pub(super) enum Stop {
     More,
     /// The next command waits for outstanding replies.
     Drain,
+    /// The next command waits until it is decided who answers.
+    Settle,
     Slow(Request),
     /// These are not sent as they are: Redis may lack a key of theirs.
     Careful(Vec<Careful>),

@@ -46,8 +46,12 @@ pub(super) struct Session {
     pub placed: Option<Result<(), String>>,
     /// The client sends nothing more; what it has sent is still answered, as Redis does.
     ended: bool,
+    /// It has sent something.
+    greeted: bool,
 }
 
+/// How long a client that has connected when the process ends has for its first request.
+const FIRST_REQUEST: Duration = Duration::from_millis(250);
 /// Most room made ahead for a bulk that has only been announced.
 const RESERVE: usize = 32 * 1024;
 /// Requests are not read while Redis has this many bytes of the lane still to take.
@@ -82,6 +86,7 @@ impl Session {
             broken_multi: None,
             placed: None,
             ended: false,
+            greeted: false,
         }
     }
 
@@ -90,7 +95,8 @@ impl Session {
         let end = self.serve().await;
         if let End::Finish = end {
             // Bounded by the client's own pace; a shutdown cuts it short.
-            let _ = tokio::time::timeout(Duration::from_secs(5), self.finish()).await;
+            let limit = self.worker.shared.config.now().drain_timeout;
+            let _ = tokio::time::timeout(limit, self.finish()).await;
         }
     }
 
@@ -100,6 +106,7 @@ impl Session {
             let next = match stop {
                 Stop::More => self.read().await,
                 Stop::Drain => self.drained().await.map(|()| self.process()),
+                Stop::Settle => self.settled().await.map(|()| self.process()),
                 Stop::Careful(batch) => self.careful(batch).await.map(|()| self.process()),
                 Stop::Place(keys) => self.put_in_place(keys).await.map(|()| self.process()),
                 Stop::Slow(request) => self.slow(request).await.map(|()| self.process()),
@@ -129,27 +136,35 @@ impl Session {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let worker = Rc::clone(&self.worker);
-        let shutdown = worker.shared.shutdown.cancelled();
+        // Who has only just connected may say something first.
+        let grace = if self.greeted { Duration::ZERO } else { FIRST_REQUEST };
+        let token = worker.shared.shutdown.clone();
+        let shutdown = async {
+            token.cancelled().await;
+            if !grace.is_zero() {
+                tokio::time::sleep(grace).await;
+            }
+        };
         tokio::pin!(shutdown);
         let mut looked = false;
         poll_fn(|cx| {
             self.check(cx)?;
             // The shutdown is rare; its waker need not be renewed at each request.
-            if !std::mem::replace(&mut looked, true) && shutdown.as_mut().poll(cx).is_ready() {
+            let first = !std::mem::replace(&mut looked, true);
+            let ends = token.is_cancelled();
+            if ends && self.greeted || (first || ends) && shutdown.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(End::Finish));
             }
             loop {
                 let mut scratch = worker.scratch.borrow_mut();
                 let read = match self.reader.poll_read(cx, &mut scratch) {
-                    Poll::Pending if worker.shared.shutdown.is_cancelled() => {
-                        return Poll::Ready(Err(End::Finish));
-                    }
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.farewell())),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Closed)),
                     Poll::Ready(Ok(read)) => read,
                 };
                 worker.pace.read();
+                self.greeted = true;
                 let stop = if self.input.is_empty() {
                     let (used, stop) = self.forward(&scratch[..read]);
                     let rest = &scratch[used..read];
@@ -227,6 +242,11 @@ impl Session {
         stop
     }
 
+    /// The request is looked at once more, ahead of everything that has come since.
+    pub fn put_back(&mut self, frame: &[u8]) {
+        self.input.splice(0..0, frame.iter().copied());
+    }
+
     /// Waits until Redis owes this client nothing. Goes on watching for the client's leaving.
     pub async fn drained(&mut self) -> Result<(), End> {
         self.outbox.set_awaited(true);
@@ -254,6 +274,25 @@ impl Session {
         .await;
         self.outbox.set_awaited(false);
         result
+    }
+
+    /// True while the next command has to wait until it is decided who answers. A transaction that has begun goes on.
+    pub fn has_to_settle(&self) -> bool {
+        self.worker.shared.connector.is_held()
+            && !self.pin.as_ref().is_some_and(|pin| pin.multi.is_some() && pin.conn.usable())
+    }
+
+    /// Waits until it is decided who answers.
+    async fn settled(&mut self) -> Result<(), End> {
+        self.drained().await?;
+        let worker = Rc::clone(&self.worker);
+        let Some(route) = worker.shared.connector.route() else { return Ok(()) };
+        let mut settled = std::pin::pin!(route.settled());
+        poll_fn(|cx| {
+            self.check(cx)?;
+            settled.as_mut().poll(cx).map(|_| Ok(()))
+        })
+        .await
     }
 
     /// True while a command of the client may be waiting in Redis for something to happen.

@@ -1,10 +1,11 @@
 //! Commands that need a closer look: they wait until nothing is outstanding, then take their time.
 
-use super::pinned::Pin;
+use super::pinned::{Pin, as_meant};
 use super::request::{End, Request};
 use super::session::Session;
 use crate::commands::{Class, lookup_sub};
 use crate::resp::{Reply, elements, encode};
+use crate::strategy::Fault;
 use crate::upstream::{Captured, Conn, Lost};
 use std::rc::Rc;
 
@@ -53,8 +54,16 @@ impl Session {
             return Ok(());
         }
         self.notice_lost_pin();
+        if self.outbox.is_dead() {
+            return Err(End::Closed);
+        }
         if let Some(why) = self.broken_multi.clone().filter(|_| !matches!(name, "quit" | "reset")) {
             self.in_broken_multi(class, &why);
+            return Ok(());
+        }
+        let second = request.words.get(1).map(Vec::as_slice);
+        if self.worker.shared.gate.refusing() && self.refuses(request.command, second) {
+            self.refuse_write(class);
             return Ok(());
         }
         match class {
@@ -68,17 +77,44 @@ impl Session {
                 Ok(())
             }
             Class::Unknown => self.unknown(&request).await,
-            // Only a lost connection brings other commands here; they start afresh.
-            _ => self.pass(&request).await,
+            Class::Flush => {
+                let frame = as_meant(&request.frame);
+                self.pass(&Request { frame, ..request }).await
+            }
+            // Only a lost connection brings other commands here; they start afresh, each where it belongs.
+            _ => {
+                self.put_back(&request.frame);
+                Ok(())
+            }
         }
     }
 
     /// The client's own connection went away with the state that it held.
     fn notice_lost_pin(&mut self) {
         let Some(pin) = self.pin.as_ref().filter(|pin| !pin.conn.usable()) else { return };
+        if pin.watching && pin.multi.is_none() {
+            // Nobody watches the client's keys any more, and there is no other way to tell it.
+            self.outbox.kill();
+        }
         self.broken_multi =
             pin.multi.is_some().then(|| pin.conn.why_lost().unwrap_or(Lost::Unknown));
         self.drop_pin();
+    }
+
+    /// PostgreSQL cannot commit it, and nothing less will do.
+    fn refuse_write(&mut self, class: Class) {
+        self.worker.pool.context().meter.fault(Fault::WriteRefused, 1);
+        if class == Class::Exec {
+            // Redis forgets the transaction with the connection.
+            self.drop_pin();
+            self.answer_error(
+                "EXECABORT Transaction discarded because PostgreSQL is away and strategy.on_unavailable is \"refuse\"",
+            );
+            return;
+        }
+        self.answer_error(
+            "UNAVAILABLE PostgreSQL is away and strategy.on_unavailable is \"refuse\": the write was not run",
+        );
     }
 
     /// MULTI was lost with the connection: nothing is queued any more, EXEC says so.

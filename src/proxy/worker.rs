@@ -18,7 +18,8 @@ use super::session::Session;
 use super::{Listeners, Shared};
 use crate::resp::Protocol;
 use crate::strategy::Fault;
-use crate::upstream::{ClientWriter, Context, Key, Outbox, Pace, Pool};
+use crate::tls::ServerTls;
+use crate::upstream::{ClientWriter, Context, Key, Outbox, Pace, Pool, Secure};
 
 /// What the sessions of one worker share.
 pub(super) struct Worker {
@@ -37,8 +38,6 @@ const SCRATCH: usize = 64 * 1024;
 /// write to Redis.
 const EVENT_INTERVAL: u32 = 512;
 const KEEPALIVE: Duration = Duration::from_secs(300);
-/// How long clients may take to receive what is on its way when the process ends.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs one worker on the calling thread until the shutdown is complete.
 pub fn run_worker(shared: Arc<Shared>, listeners: Listeners) -> std::io::Result<()> {
@@ -78,14 +77,20 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners, pace: Arc<Pace>) -> st
     let sessions = TaskTracker::new();
     let tcp = TcpListener::from_std(listeners.tcp)?;
     let unix = listeners.unix.map(UnixListener::from_std).transpose()?;
+    let (secure, server) = match listeners.tls {
+        Some(tls) => (tls.tcp.map(TcpListener::from_std).transpose()?, Some(tls.server)),
+        None => (None, None),
+    };
+    // Without a port of its own, TLS has the first one.
+    let plain = server.is_none() || secure.is_some();
+    let ports = Ports { tcp, plain, secure, unix };
     loop {
         let accepted = tokio::select! {
             () = shared.shutdown.cancelled() => break,
-            accepted = tcp.accept() => accepted.map(|(stream, _)| Accepted::Tcp(stream)),
-            accepted = accept_unix(unix.as_ref()) => accepted,
+            accepted = accept(&ports) => accepted,
         };
         match accepted {
-            Ok(accepted) => welcome(&worker, &sessions, accepted, &home),
+            Ok(accepted) => welcome(&worker, &sessions, accepted, server.as_deref(), &home),
             Err(error) => {
                 // Out of descriptors, most likely: give the clients that are there time to leave.
                 tracing::warn!(%error, "cannot accept a client");
@@ -93,15 +98,48 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners, pace: Arc<Pace>) -> st
             }
         }
     }
+    // Who has connected by now is served: closing the port would reset them.
+    while let Some(Ok(accepted)) = accept(&ports).now_or_never() {
+        welcome(&worker, &sessions, accepted, server.as_deref(), &home);
+    }
+    drop(ports);
     sessions.close();
     // Whoever has not received everything by then is cut off.
-    let _ = tokio::time::timeout(DRAIN, sessions.wait()).await;
+    let _ = tokio::time::timeout(shared.config.now().drain_timeout, sessions.wait()).await;
     Ok(())
 }
 
 enum Accepted {
     Tcp(TcpStream),
+    Tls(TcpStream),
     Unix(UnixStream),
+}
+
+/// Where clients of one worker connect.
+struct Ports {
+    tcp: TcpListener,
+    /// What connects to `tcp` does not speak TLS.
+    plain: bool,
+    secure: Option<TcpListener>,
+    unix: Option<UnixListener>,
+}
+
+async fn accept(ports: &Ports) -> std::io::Result<Accepted> {
+    tokio::select! {
+        accepted = ports.tcp.accept() => accepted.map(|(stream, _)| match ports.plain {
+            true => Accepted::Tcp(stream),
+            false => Accepted::Tls(stream),
+        }),
+        accepted = accept_tls(ports.secure.as_ref()) => accepted,
+        accepted = accept_unix(ports.unix.as_ref()) => accepted,
+    }
+}
+
+async fn accept_tls(listener: Option<&TcpListener>) -> std::io::Result<Accepted> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| Accepted::Tls(stream)),
+        None => std::future::pending().await,
+    }
 }
 
 async fn accept_unix(listener: Option<&UnixListener>) -> std::io::Result<Accepted> {
@@ -116,26 +154,49 @@ fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3)
 }
 
-fn welcome(worker: &Rc<Worker>, sessions: &TaskTracker, accepted: Accepted, home: &Key) {
+/// What the registry knows a client on TCP by; sets its socket up.
+fn over_tcp(stream: &TcpStream) -> Arrival {
+    // Replies are written whole; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    // Without it, a client whose host has gone would keep its place for ever.
+    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive()) {
+        tracing::debug!(%error, "no keepalive for a client");
+    }
+    let text = |address: std::io::Result<std::net::SocketAddr>| {
+        address.map_or_else(|_| "?:0".into(), |address| address.to_string())
+    };
+    let (address, local_address) = (text(stream.peer_addr()), text(stream.local_addr()));
+    Arrival { address, local_address, fd: stream.as_raw_fd(), unix: false }
+}
+
+fn welcome(
+    worker: &Rc<Worker>,
+    sessions: &TaskTracker,
+    accepted: Accepted,
+    server: Option<&ServerTls>,
+    home: &Key,
+) {
     let shared = &worker.shared;
     let status = &shared.status;
     let limit = shared.config.limits.output_buffer;
     let (reader, writer, arrival) = match accepted {
         Accepted::Tcp(stream) => {
-            // Replies are written whole; waiting for more would only delay them.
-            let _ = stream.set_nodelay(true);
-            // Without it, a client whose host has gone would keep its place for ever.
-            if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&keepalive()) {
-                tracing::debug!(%error, "no keepalive for a client");
-            }
-            let text = |address: std::io::Result<std::net::SocketAddr>| {
-                address.map_or_else(|_| "?:0".into(), |address| address.to_string())
-            };
-            let (address, local_address) = (text(stream.peer_addr()), text(stream.local_addr()));
-            let fd = stream.as_raw_fd();
+            let arrival = over_tcp(&stream);
             let (read, write) = stream.into_split();
-            let arrival = Arrival { address, local_address, fd, unix: false };
             (ClientReader::Tcp(read), ClientWriter::Tcp(write), arrival)
+        }
+        Accepted::Tls(stream) => {
+            let arrival = over_tcp(&stream);
+            let Some(server) = server else { return };
+            match Secure::new(stream, server.config()) {
+                Ok(secure) => {
+                    (ClientReader::Tls(Rc::clone(&secure)), ClientWriter::Tls(secure), arrival)
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot begin TLS with a client");
+                    return;
+                }
+            }
         }
         Accepted::Unix(stream) => {
             let path = format!("{}:0", shared.config.listen.unix_socket);
@@ -148,7 +209,7 @@ fn welcome(worker: &Rc<Worker>, sessions: &TaskTracker, accepted: Accepted, home
     let outbox = Outbox::new(writer, limit);
     let before = status.clients.fetch_add(1, Ordering::Relaxed);
     let leave = Leave(Arc::clone(shared));
-    if before >= shared.config.listen.max_clients as u64 {
+    if before >= shared.config.now().max_clients as u64 {
         worker.pool.context().meter.fault(Fault::TooManyClients, 1);
         outbox.push(b"-ERR max number of clients reached\r\n");
         outbox.flush();

@@ -14,6 +14,8 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (2, include_str!("../../schema/0002_views.sql")),
     (3, include_str!("../../schema/0003_inline_index_form.sql")),
     (4, include_str!("../../schema/0004_expiry.sql")),
+    (5, include_str!("../../schema/0005_family_views.sql")),
+    (6, include_str!("../../schema/0006_failover.sql")),
 ];
 
 /// Applies what is missing, in one transaction under an advisory lock: any number of proxies may start
@@ -22,9 +24,7 @@ pub(super) async fn migrate(
     connector: &Connector,
     session: &mut Session,
 ) -> Result<(), StoreError> {
-    let transaction = session.client_mut().transaction().await?;
-    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('tandem migrations ' || $1, 0))";
-    transaction.execute(lock, &[&connector.schema()]).await?;
+    let transaction = locked(connector, session).await?;
     let done = applied(connector, &transaction).await?;
     let known = MIGRATIONS.last().map_or(0, |(number, _)| *number);
     if let Some((found, _)) = done.iter().find(|(number, _)| *number > known) {
@@ -46,6 +46,17 @@ pub(super) async fn migrate(
         }
     }
     Ok(transaction.commit().await?)
+}
+
+/// A transaction in which nobody else changes the schema.
+pub(super) async fn locked<'a>(
+    connector: &Connector,
+    session: &'a mut Session,
+) -> Result<Transaction<'a>, StoreError> {
+    let transaction = session.client_mut().transaction().await?;
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('tandem migrations ' || $1, 0))";
+    transaction.execute(lock, &[&connector.schema()]).await?;
+    Ok(transaction)
 }
 
 /// The migrations that the schema has, by number, with their checksums.

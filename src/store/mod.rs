@@ -6,6 +6,7 @@
 
 mod bulk;
 mod connect;
+mod debt;
 mod error;
 mod lease;
 mod load;
@@ -14,7 +15,9 @@ mod monitor;
 mod numeric;
 mod persist;
 mod session;
+mod survey;
 mod types;
+mod views;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -23,10 +26,12 @@ use bytes::Bytes;
 
 pub use bulk::{Behind, BulkLoader, BulkOutcome, Merge};
 pub use connect::Connector;
+pub use debt::Debt;
 pub use error::StoreError;
 pub use lease::Lease;
 pub use monitor::{Monitor, ServerState};
-pub use types::{Commit, Position};
+pub use survey::Size;
+pub use types::{Commit, Flushed, Position};
 
 use crate::config;
 use crate::engine::delta::KeyId;
@@ -67,6 +72,25 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let mut session = self.connector.open(Role::Bulk).await?;
         migrate::migrate(&self.connector, &mut session).await
+    }
+
+    /// Gives the schema the views of the `[[family]]` rules, and drops those whose rules are gone. Returns
+    /// what stood in the way of single views: it concerns nobody but their readers.
+    pub async fn make_views(&self, families: &[config::Family]) -> Result<Vec<String>, StoreError> {
+        let views: Vec<&config::View> = families.iter().filter_map(|f| f.view.as_ref()).collect();
+        let mut session = self.connector.open(Role::Bulk).await?;
+        views::apply(&self.connector, &mut session, &views).await
+    }
+
+    /// As [`Store::migrate`] and [`Store::make_views`]; views that cannot be had are only warned of.
+    pub async fn prepare(&self, families: &[config::Family]) -> Result<(), StoreError> {
+        self.migrate().await?;
+        match self.make_views(families).await {
+            Ok(problems) => problems.iter().for_each(|problem| tracing::warn!("{problem}")),
+            Err(error) if error.is_connection() => return Err(error),
+            Err(error) => tracing::warn!(%error, "the views of the families stay as they are"),
+        }
+        Ok(())
     }
 
     /// The number of the last migration that the schema has.
@@ -162,8 +186,7 @@ impl Store {
 
     /// PostgreSQL leads from here on; see [`Position::led_by_postgres`].
     pub async fn lead(&self, run_id: Option<&str>) -> Result<(), StoreError> {
-        let position = Some(Position::led_by_postgres(run_id));
-        self.persist(&Commit { position, ..Commit::default() }).await
+        self.give_back(&Position::led_by_postgres(run_id)).await
     }
 
     /// The writer's number; each writer has the next one.

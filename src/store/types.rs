@@ -44,4 +44,17 @@ pub struct Commit {
     /// Keys that have to be read again from Redis, from now on and no longer.
     pub rereads_added: Vec<(Db, Bytes)>,
     pub rereads_done: Vec<(Db, Bytes)>,
+    /// Keys that Redis, which is gone, lacks from now on.
+    pub redis_lacks: Vec<(Db, Bytes)>,
+    /// Redis lacks more than single keys.
+    pub redis_lacks_all: bool,
+    /// Redis was flushed and the rows stay: it lacks them now.
+    pub flushed: Vec<Flushed>,
+}
+
+/// What was flushed in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    All,
+    Db(Db),
 }

@@ -11,11 +11,11 @@
 //! - A ticket names the period it was taken in and the barrier that its source issues next, so that
 //!   barrier is issued in the period too, behind the write.
 //! - A ticket is released by the commit of its barrier or a later one, or for good by the end of its
-//!   period; by nothing else.
+//!   period, which may give up what waits; by nothing else.
 //! - A source's numbers grow by one, and what is committed never exceeds what was issued.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -50,6 +50,10 @@ pub struct CommitGate {
     channel: String,
     /// Odd while write replies wait for PostgreSQL; opening and closing add one each.
     period: AtomicU64,
+    /// The first and the last of the latest periods in a row that ended without a commit of what waited.
+    failed: [AtomicU64; 2],
+    /// Writes are refused before they reach Redis.
+    refusing: AtomicBool,
     next_source: AtomicU64,
     sources: Mutex<HashMap<u64, Arc<Shared>>>,
 }
@@ -79,6 +83,8 @@ impl CommitGate {
         Arc::new(CommitGate {
             channel: format!("__tandem:{instance}"),
             period: AtomicU64::new(0),
+            failed: [AtomicU64::new(1), AtomicU64::new(0)],
+            refusing: AtomicBool::new(false),
             next_source: AtomicU64::new(1),
             sources: Mutex::new(HashMap::new()),
         })
@@ -117,6 +123,32 @@ impl CommitGate {
             // Nothing more is committed, but who waits has to look.
             source.committed.send_modify(|_| ());
         }
+    }
+
+    /// What waits is given up: its outcome is unknown. What comes later waits as before.
+    pub fn give_up(&self) {
+        let Some(period) = self.holding_period() else { return };
+        let [first, last] = &self.failed;
+        if last.load(Ordering::Acquire) + 2 != period {
+            first.store(period, Ordering::Release);
+        }
+        // Said before the period ends: nobody may take its end for a commit.
+        last.store(period, Ordering::Release);
+        self.period.store(period + 2, Ordering::Release);
+        for source in self.sources.lock().values() {
+            source.progress.lock().since = None;
+            source.committed.send_modify(|_| ());
+        }
+    }
+
+    /// From now on writes are refused before they reach Redis, or taken again; true when that is news.
+    pub fn refuse(&self, refuse: bool) -> bool {
+        self.refusing.swap(refuse, Ordering::AcqRel) != refuse
+    }
+
+    /// True while PostgreSQL cannot commit writes and the configuration has them refused.
+    pub fn refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
     }
 
     /// Everything before these barriers is durable in PostgreSQL.
@@ -219,6 +251,14 @@ impl BarrierSource {
             || *self.receiver.borrow() >= ticket.number
     }
 
+    /// True when what waits with this ticket was given up before it was committed.
+    pub fn given_up(&self, ticket: Ticket) -> bool {
+        let [first, last] = &self.gate.failed;
+        ticket.period <= last.load(Ordering::Acquire)
+            && ticket.period >= first.load(Ordering::Acquire)
+            && *self.receiver.borrow() < ticket.number
+    }
+
     /// Waits for releases beside the source, while the source itself stays usable.
     pub fn watcher(&self) -> Watcher {
         Watcher(self.receiver.clone())
@@ -288,6 +328,24 @@ mod tests {
         assert!(!source.released(later));
         gate.commit(&[parsed(&message)]);
         assert!(source.released(later));
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_taken_for_committed() {
+        let gate = CommitGate::new("test");
+        let source = gate.source();
+        gate.give_up();
+        assert!(!gate.holding(), "an open gate has nothing to give up");
+        gate.close();
+        let done = source.ticket().expect("closed");
+        gate.commit(&[parsed(&source.issue())]);
+        let waiting = source.ticket().expect("closed");
+        gate.give_up();
+        assert!(source.released(done) && !source.given_up(done));
+        assert!(source.given_up(waiting));
+        let later = source.ticket().expect("still closed");
+        assert!(!source.released(later) && !source.given_up(later));
+        assert!(gate.refuse(true) && !gate.refuse(true) && gate.refusing());
     }
 
     #[test]

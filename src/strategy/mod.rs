@@ -4,6 +4,7 @@
 mod families;
 mod following;
 mod gate;
+mod inspect;
 mod meters;
 mod presence;
 mod status;
@@ -11,6 +12,7 @@ mod status;
 pub use families::Families;
 pub use following::{FollowerStatus, Following};
 pub use gate::{Barrier, BarrierSource, CommitGate, Ticket, Watcher};
+pub use inspect::{Inspected, Inspections, Question, RedisState, Takeover};
 pub use meters::{Buckets, Fault, Histogram, Meter, Meters, SIZES, Tally};
 pub use presence::{Gap, Missing, Presence, RecallError, Recalled};
-pub use status::{MirrorState, MirrorStatus, Status};
+pub use status::{Lead, MirrorState, MirrorStatus, Status};

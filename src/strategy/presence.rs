@@ -6,8 +6,10 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use super::inspect::Inspections;
 use crate::engine::Db;
 
 /// Why Redis may lack keys.
@@ -65,8 +67,10 @@ pub struct Missing {
 #[derive(Debug)]
 pub struct Presence {
     gaps: AtomicU8,
-    missing: mpsc::UnboundedSender<Missing>,
+    /// To whoever brings keys back.
+    missing: Mutex<mpsc::UnboundedSender<Missing>>,
     pub counters: PresenceCounters,
+    pub inspections: Inspections,
 }
 
 /// Counted since the start.
@@ -84,14 +88,35 @@ pub struct PresenceCounters {
     pub to_warm: AtomicU64,
 }
 
+impl Default for Presence {
+    fn default() -> Presence {
+        Presence::new()
+    }
+}
+
 impl Presence {
-    /// Redis counts as whole until somebody says otherwise. The receiver is for whoever brings keys back;
-    /// without one, misses are errors.
-    pub fn new() -> (Presence, mpsc::UnboundedReceiver<Missing>) {
+    /// Redis counts as whole until somebody says otherwise. Misses are errors until somebody
+    /// [attends](Presence::attend) to them.
+    pub fn new() -> Presence {
+        let (missing, _) = mpsc::unbounded_channel();
+        Presence {
+            gaps: AtomicU8::new(0),
+            missing: Mutex::new(missing),
+            counters: PresenceCounters::default(),
+            inspections: Inspections::default(),
+        }
+    }
+
+    /// From now on misses come here, and to nobody else.
+    pub fn attend(&self) -> mpsc::UnboundedReceiver<Missing> {
         let (missing, receiver) = mpsc::unbounded_channel();
-        let presence =
-            Presence { gaps: AtomicU8::new(0), missing, counters: PresenceCounters::default() };
-        (presence, receiver)
+        *self.missing.lock() = missing;
+        receiver
+    }
+
+    /// Nobody misses anything any more: Redis does not answer.
+    pub fn clear(&self) {
+        self.gaps.store(0, Ordering::Release);
     }
 
     /// True when Redis may lack keys that PostgreSQL has.
@@ -126,7 +151,7 @@ impl Presence {
     pub async fn recall(&self, db: Db, keys: Vec<Bytes>) -> Result<Vec<Recalled>, RecallError> {
         let (answer, answered) = oneshot::channel();
         let missing = Missing { db, keys, answer };
-        self.missing.send(missing).map_err(|_| RecallError::Postgres)?;
+        self.missing.lock().send(missing).map_err(|_| RecallError::Postgres)?;
         answered.await.unwrap_or(Err(RecallError::Postgres))
     }
 }
@@ -137,7 +162,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_reason_counts_until_it_is_taken_back() {
-        let (presence, receiver) = Presence::new();
+        let presence = Presence::new();
+        let receiver = presence.attend();
         assert!(!presence.partial());
         assert!(presence.set(Gap::Evicting, true) && !presence.set(Gap::Evicting, true));
         assert!(presence.set(Gap::Lacking, true));

@@ -44,6 +44,27 @@ impl MirrorState {
     }
 }
 
+/// Who answers clients in a strategy in which Redis leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lead {
+    #[default]
+    Redis,
+    /// The server within the process, because Redis is gone.
+    Postgres,
+    /// It is being decided.
+    Nobody,
+}
+
+impl Lead {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lead::Redis => "redis",
+            Lead::Postgres => "postgres",
+            Lead::Nobody => "nobody",
+        }
+    }
+}
+
 /// The mirror's counters, written by the mirror alone.
 #[derive(Debug)]
 pub struct MirrorStatus {
@@ -56,6 +77,8 @@ pub struct MirrorStatus {
     /// Age in ms of the oldest received, uncommitted effect; 0 when there is none.
     pub lag_ms: AtomicU64,
     pub spool_bytes: AtomicU64,
+    /// PostgreSQL has had a position in Redis's history: the first sync is over.
+    pub synced: AtomicBool,
     pub effects: AtomicU64,
     pub commits: AtomicU64,
     pub full_syncs: AtomicU64,
@@ -64,6 +87,8 @@ pub struct MirrorStatus {
     pub rereads: AtomicU64,
     pub unknown_commands: AtomicU64,
     pub conflicts: AtomicU64,
+    /// Flushes in the stream that no client sent through a proxy.
+    pub foreign_flushes: AtomicU64,
     /// Keys brought back to Redis from PostgreSQL.
     pub restored: AtomicU64,
     /// How long PostgreSQL takes for a transaction of the mirror.
@@ -81,6 +106,7 @@ impl Default for MirrorStatus {
             applied: AtomicI64::default(),
             lag_ms: AtomicU64::default(),
             spool_bytes: AtomicU64::default(),
+            synced: AtomicBool::default(),
             effects: AtomicU64::default(),
             commits: AtomicU64::default(),
             full_syncs: AtomicU64::default(),
@@ -88,6 +114,7 @@ impl Default for MirrorStatus {
             rereads: AtomicU64::default(),
             unknown_commands: AtomicU64::default(),
             conflicts: AtomicU64::default(),
+            foreign_flushes: AtomicU64::default(),
             restored: AtomicU64::default(),
             commit_time: Histogram::default(),
             batches: Histogram::new(&SIZES),
@@ -133,6 +160,10 @@ pub struct Status {
     pub postgres_up: AtomicBool,
     pub mirror: MirrorStatus,
     pub follower: FollowerStatus,
+    /// Who leads where Redis does by configuration, and why it is somebody else.
+    lead: RwLock<(Lead, String)>,
+    /// Changes of who leads.
+    pub failovers: AtomicU64,
     /// Connected clients and accepted since start, kept by the listener.
     pub clients: AtomicU64,
     pub clients_total: AtomicU64,
@@ -154,6 +185,8 @@ impl Status {
             postgres_up: AtomicBool::new(false),
             mirror: MirrorStatus::default(),
             follower: FollowerStatus::default(),
+            lead: RwLock::default(),
+            failovers: AtomicU64::new(0),
             clients: AtomicU64::new(0),
             clients_total: AtomicU64::new(0),
             commands_total: AtomicU64::new(0),
@@ -171,8 +204,26 @@ impl Status {
                 self.postgres_up.load(Ordering::Relaxed)
                     || self.follower.state() == Following::Whole
             }
+            _ if self.lead().0 == Lead::Postgres => self.postgres_up.load(Ordering::Relaxed),
             _ => self.redis_up.load(Ordering::Relaxed),
         }
+    }
+
+    /// Who leads where Redis does by configuration, and why it is somebody else, for people.
+    pub fn lead(&self) -> (Lead, String) {
+        self.lead.read().clone()
+    }
+
+    /// Notes who leads, and says so in the log when that changes.
+    pub fn set_lead(&self, lead: Lead, why: &str) {
+        let mut now = self.lead.write();
+        if now.0 != lead && lead != Lead::Nobody {
+            tracing::info!(lead = lead.as_str(), reason = why, "who answers clients");
+        }
+        if lead == Lead::Postgres && now.0 != lead {
+            self.failovers.fetch_add(1, Ordering::Relaxed);
+        }
+        *now = (lead, why.to_owned());
     }
 
     /// Notes whether PostgreSQL is there; true when that is news.
@@ -191,6 +242,9 @@ impl Status {
                 (false, true) => "reads_only",
                 (false, false) => "unavailable",
             };
+        }
+        if mirror_on && self.lead().0 == Lead::Postgres {
+            return if postgres { Mode::PostgresOnly.as_str() } else { "unavailable" };
         }
         match (mirror_on, redis, postgres) {
             (_, false, _) => "unavailable",

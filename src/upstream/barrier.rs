@@ -124,6 +124,11 @@ impl Source {
         self.barriers.released(ticket)
     }
 
+    /// True when its write will not be known to be committed.
+    pub(super) fn given_up(&self, ticket: Ticket) -> bool {
+        self.barriers.given_up(ticket)
+    }
+
     /// True when the connection is gone: what was not committed by then has an unknown fate.
     pub(super) fn lost(&self) -> bool {
         self.lost.get()

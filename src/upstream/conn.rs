@@ -16,6 +16,7 @@ use crate::resp::{ReplyScanner, command, encode_error};
 use crate::strategy::{CommitGate, Fault, Meter, Ticket};
 
 /// What a client is told about a command that was in flight when the server went away.
+pub(super) const NOT_CONFIRMED: &str = "UNKNOWNOUTCOME PostgreSQL has not confirmed the write in time: Redis has it, and it may be lost with Redis";
 pub(super) const UNKNOWN_OUTCOME: &str = "UNKNOWNOUTCOME the connection was lost before the answer came: the command may or may not have run";
 
 /// A lane whose oldest command has waited this long holds up whoever comes behind it.
@@ -108,6 +109,8 @@ pub struct Conn {
     shut: Cell<bool>,
     /// Redis has been asked to close it.
     ending: Cell<bool>,
+    /// Its server answers no more.
+    abandoned: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     waiters: RefCell<Vec<oneshot::Sender<()>>>,
 }
@@ -149,6 +152,7 @@ impl Conn {
             inspects: Cell::new(false),
             shut: Cell::new(false),
             ending: Cell::new(false),
+            abandoned: Cell::new(false),
             waker: RefCell::default(),
             waiters: RefCell::default(),
         })
@@ -261,6 +265,12 @@ impl Conn {
     pub fn close(&self) {
         self.shut.set(true);
         self.wake();
+    }
+
+    /// Closes it because its server answers no more: what is in flight has an unknown fate.
+    pub(super) fn abandon(&self) {
+        self.abandoned.set(true);
+        self.close();
     }
 
     /// Has Redis close the connection, and waits until Redis has dropped what it kept for it.
@@ -434,7 +444,7 @@ impl Conn {
         }
         if let Some(watching) = self.watching.borrow_mut().take() {
             // Its subscriptions are gone; the client has to know.
-            watching.lost(self.end_is_expected());
+            watching.lost(self.end_is_expected() && !self.abandoned.get());
         }
         self.notify();
     }

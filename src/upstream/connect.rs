@@ -1,13 +1,12 @@
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
-use tokio::io::DuplexStream;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
-use super::{Sides, Stream};
+use super::{Route, Sides, Stream, To, sentinel};
 use crate::config::{self, ConfigError, RedisAddress, RedisUrl, Verify};
 use crate::tls::{self, TlsError, TlsFiles};
 
@@ -41,8 +40,8 @@ pub struct Connector {
     url: RedisUrl,
     timeout: Duration,
     tls: Option<TlsConnector>,
-    /// Who answers instead of Redis: the server within the process.
-    local: Option<mpsc::UnboundedSender<DuplexStream>>,
+    /// Who answers; always Redis without one.
+    route: Option<Arc<Route>>,
     sides: Sides,
 }
 
@@ -66,22 +65,34 @@ impl Connector {
             url,
             timeout: Duration::from_millis(redis.connect_timeout_ms),
             tls,
-            local: None,
+            route: None,
             sides: Sides::default(),
         })
     }
 
-    /// Connects to a server within the process; user, password and database are still those of the URL.
-    pub fn to_local(
-        redis: &config::Redis,
-        local: mpsc::UnboundedSender<DuplexStream>,
-    ) -> Result<Connector, ConnectError> {
-        Ok(Connector { local: Some(local), ..Connector::new(redis)? })
+    /// Connects to whom the route leads to; user, password and database are still those of the URL.
+    pub fn routed(redis: &config::Redis, route: Arc<Route>) -> Result<Connector, ConnectError> {
+        Ok(Connector { route: Some(route), ..Connector::new(redis)? })
+    }
+
+    /// The same, to Redis itself whoever answers clients.
+    pub fn to_redis(&self) -> Connector {
+        Connector { route: None, ..self.clone() }
+    }
+
+    /// The route of [`Connector::routed`].
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        self.route.as_ref()
     }
 
     /// The connections that ask the proxy's own questions, among those made by this connector and its clones.
     pub fn sides(&self) -> &Sides {
         &self.sides
+    }
+
+    /// True while clients' commands wait for it to be decided who answers.
+    pub fn is_held(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.held())
     }
 
     /// Who is connected to, for people.
@@ -91,7 +102,7 @@ impl Connector {
 
     /// False when the server within the process answers.
     pub fn is_redis(&self) -> bool {
-        self.local.is_none()
+        !self.route.as_ref().is_some_and(|route| route.is_local())
     }
 
     /// Address, user, password and database that connections are meant for; `connect` itself does not log in.
@@ -113,13 +124,21 @@ impl Connector {
     }
 
     async fn open(&self) -> io::Result<Stream> {
-        if let Some(local) = &self.local {
+        if let Some(route) = &self.route
+            && let To::Local(local) = route.settled().await
+        {
             let (here, there) = tokio::io::duplex(MEMORY);
             local.send(there).map_err(|_| io::ErrorKind::ConnectionRefused)?;
             return Ok(Stream::Memory(here));
         }
         match &self.url.address {
             RedisAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+            RedisAddress::Sentinel { sentinels, master } => {
+                let (host, port) = sentinel::ask(sentinels, master).await?;
+                let tcp = TcpStream::connect((host.as_str(), port)).await?;
+                tcp.set_nodelay(true)?;
+                Ok(Stream::Tcp(tcp))
+            }
             RedisAddress::Tcp { host, port, .. } => {
                 let tcp = TcpStream::connect((host.as_str(), *port)).await?;
                 tcp.set_nodelay(true)?;
@@ -143,12 +162,13 @@ impl Connector {
 
     /// `host:port` or the socket's path.
     pub fn address(&self) -> String {
-        if self.local.is_some() {
+        if !self.is_redis() {
             return "the local server".into();
         }
         match &self.url.address {
             RedisAddress::Tcp { host, port, .. } => format!("{host}:{port}"),
             RedisAddress::Unix(path) => path.display().to_string(),
+            RedisAddress::Sentinel { master, .. } => format!("{master} (by Sentinel)"),
         }
     }
 }

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Conn, Context, Lost, OpenError, Stream, handshake};
+use super::{Conn, Context, Lost, OpenError, ServerFacts, Stream, handshake};
 
 /// The buffer for commands is given back when it has grown beyond this and is empty.
 const KEEP: usize = 256 * 1024;
 
 /// Opens `conn` and keeps it going until it is closed or lost. The error is why it never opened.
 pub(super) async fn run(conn: Rc<Conn>, context: Rc<Context>) -> Result<(), OpenError> {
-    let (stream, facts) = match handshake::open(&context.connector, conn.key()).await {
+    let (stream, facts) = match open(&conn, &context).await {
         Ok(opened) => opened,
         Err(error) => {
             let lost = match &error {
@@ -36,6 +36,9 @@ pub(super) async fn run(conn: Rc<Conn>, context: Rc<Context>) -> Result<(), Open
     if let Err(error) = end
         && !conn.end_is_expected()
     {
+        if let Some(route) = context.connector.route() {
+            route.trouble.notify_one();
+        }
         tracing::warn!(
             %error,
             address = context.connector.address(),
@@ -46,6 +49,37 @@ pub(super) async fn run(conn: Rc<Conn>, context: Rc<Context>) -> Result<(), Open
     conn.set_lost(Lost::Unknown);
     Ok(())
 }
+
+/// Connects to whoever answers. When that changes meanwhile, or may change because there is no answer, once more:
+/// nothing of the connection's commands has been sent yet.
+async fn open(conn: &Conn, context: &Context) -> Result<(Stream, ServerFacts), OpenError> {
+    let Some(route) = context.connector.route() else {
+        return handshake::open(&context.connector, conn.key()).await;
+    };
+    let began = Instant::now();
+    let mut turns = route.watch();
+    loop {
+        let before = turns.borrow_and_update().number;
+        let opened = handshake::open(&context.connector, conn.key()).await;
+        if route.number() != before {
+            continue;
+        }
+        let hopeless = match &opened {
+            Ok(_) | Err(OpenError::Refused { .. } | OpenError::Database { .. }) => true,
+            Err(_) => !route.is_patient() || began.elapsed() > PATIENCE,
+        };
+        if hopeless {
+            return opened;
+        }
+        route.trouble.notify_one();
+        // Another try, or somebody else.
+        let _ = tokio::time::timeout(AGAIN, turns.changed()).await;
+    }
+}
+
+/// How long a connection is tried for while somebody else may come to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Where reading and writing stand.
 struct Turn {

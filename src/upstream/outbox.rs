@@ -8,7 +8,8 @@ use tokio::net::{tcp, unix};
 
 use super::barrier::Hold;
 use super::chunks::Chunks;
-use super::conn::{Captured, UNKNOWN_OUTCOME};
+use super::conn::{Captured, NOT_CONFIRMED, UNKNOWN_OUTCOME};
+use super::secure::Secure;
 use crate::resp::encode_error;
 
 /// The writing half of a client's connection.
@@ -16,6 +17,7 @@ use crate::resp::encode_error;
 pub enum ClientWriter {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
+    Tls(Rc<Secure>),
 }
 
 impl ClientWriter {
@@ -23,6 +25,15 @@ impl ClientWriter {
         match self {
             ClientWriter::Tcp(half) => half.try_write(bytes),
             ClientWriter::Unix(half) => half.try_write(bytes),
+            ClientWriter::Tls(secure) => secure.try_write(bytes),
+        }
+    }
+
+    /// `WouldBlock`: what was written has not all reached the socket.
+    fn try_flush(&self) -> io::Result<()> {
+        match self {
+            ClientWriter::Tcp(_) | ClientWriter::Unix(_) => Ok(()),
+            ClientWriter::Tls(secure) => secure.try_flush(),
         }
     }
 
@@ -30,6 +41,7 @@ impl ClientWriter {
         match self {
             ClientWriter::Tcp(half) => half.as_ref().poll_write_ready(cx),
             ClientWriter::Unix(half) => half.as_ref().poll_write_ready(cx),
+            ClientWriter::Tls(secure) => secure.poll_write_ready(cx),
         }
     }
 }
@@ -120,7 +132,8 @@ impl Outbox {
 
     /// Nothing waits to be written or committed.
     pub fn is_empty(&self) -> bool {
-        self.ready.borrow().bytes.is_empty() && self.held.borrow().is_empty()
+        let written = !self.blocked.get() && self.ready.borrow().bytes.is_empty();
+        written && self.held.borrow().is_empty()
     }
 
     /// Bytes that wait for the client.
@@ -172,9 +185,12 @@ impl Outbox {
         }
         let mut held = self.held.borrow_mut();
         let mut ready = self.ready.borrow_mut();
-        let hold = hold.filter(|(source, ticket)| !ready.open && !source.released(*ticket));
+        let hold = hold.filter(|(source, ticket)| {
+            !ready.open && (!source.released(*ticket) || source.given_up(*ticket))
+        });
         // Nobody else looks again at what waits for a source that is gone.
-        let lost = hold.as_ref().is_some_and(|(source, _)| source.lost());
+        let lost =
+            hold.as_ref().is_some_and(|(source, ticket)| source.lost() || source.given_up(*ticket));
         let same = |last: &Held, (source, ticket): &Hold| {
             Rc::ptr_eq(&last.hold.0, source) && last.hold.1 == *ticket
         };
@@ -214,10 +230,11 @@ impl Outbox {
         let mut held = self.held.borrow_mut();
         let mut ready = self.ready.borrow_mut();
         while let Some(Held { hold: (source, ticket), .. }) = held.front() {
-            let unknown = !source.released(*ticket);
-            if unknown && !source.lost() {
+            let waits = !source.released(*ticket);
+            if waits && !source.lost() {
                 break;
             }
+            let unknown = waits || source.given_up(*ticket);
             let Some(front) = held.pop_front() else { break };
             ready.held -= front.bytes.len();
             if !unknown {
@@ -229,8 +246,9 @@ impl Outbox {
                 self.wake();
                 return false;
             } else {
+                let error = if waits { UNKNOWN_OUTCOME } else { NOT_CONFIRMED };
                 for _ in 0..front.replies {
-                    ready.bytes.push_with(|bytes| encode_error(UNKNOWN_OUTCOME, bytes));
+                    ready.bytes.push_with(|bytes| encode_error(error, bytes));
                 }
             }
         }
@@ -287,7 +305,13 @@ impl Outbox {
                 Err(e) => return Err(e),
             }
         }
-        Ok(())
+        match self.writer.try_flush() {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked.set(true);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn wake_waiter(&self) {

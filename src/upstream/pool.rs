@@ -1,15 +1,16 @@
 use std::cell::{Cell, OnceCell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use super::barrier::Barriers;
 use super::{
-    Backoff, Conn, Connector, Credentials, Lost, OpenError, Pace, ServerFacts, driver, handshake,
+    Backoff, Conn, Connector, Credentials, Leave, Lost, OpenError, Pace, Route, ServerFacts, To,
+    driver, handshake,
 };
 use crate::resp::Protocol;
 use crate::strategy::{CommitGate, Meter, Status};
@@ -100,18 +101,75 @@ pub struct Pool {
     probing: Cell<bool>,
     /// The key of the proxy's own user, which decides whether Redis is up.
     home: Key,
+    /// Every connection that has not ended.
+    open: RefCell<Vec<Weak<Conn>>>,
 }
+
+/// How often connections that run empty are looked at.
+const DRAIN_TICK: Duration = Duration::from_millis(1);
+/// How long clients' replies may take when who answers is to change.
+const DRAIN: Duration = Duration::from_secs(2);
 
 impl Pool {
     pub fn new(context: Rc<Context>, home: Key) -> Rc<Pool> {
-        Rc::new(Pool {
+        let pool = Rc::new(Pool {
             context,
             lanes: RefCell::default(),
             idle: RefCell::default(),
             down: RefCell::default(),
             probing: Cell::new(false),
             home,
-        })
+            open: RefCell::default(),
+        });
+        if let Some(route) = pool.context.connector.route() {
+            tokio::task::spawn_local(Rc::clone(&pool).follow(Arc::clone(route)));
+        }
+        pool
+    }
+
+    /// Ends connections when who answers changes.
+    async fn follow(self: Rc<Self>, route: Arc<Route>) {
+        let left = route.leaving();
+        let mut turns = route.watch();
+        loop {
+            let turn = turns.borrow_and_update().clone();
+            if let To::Nobody(leave) = turn.to {
+                let began = Instant::now();
+                let current = || route.number() == turn.number && began.elapsed() < DRAIN;
+                while leave == Leave::Drained && !self.is_drained() && current() {
+                    tokio::time::sleep(DRAIN_TICK).await;
+                }
+                self.abandon().await;
+            }
+            left.done(turn.number);
+            if turns.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// True when no connection owes a reply. What is being opened will lead to whoever answers next.
+    fn is_drained(&self) -> bool {
+        let open = self.open.borrow();
+        open.iter().filter_map(Weak::upgrade).all(|conn| conn.idle() || !conn.is_ready())
+    }
+
+    /// Ends every connection that leads to whoever has answered until now.
+    async fn abandon(&self) {
+        *self.down.borrow_mut() = None;
+        for conns in [&self.lanes, &self.idle] {
+            for some in conns.borrow_mut().values_mut() {
+                some.retain(|conn| conn.usable() && !conn.is_ready());
+            }
+        }
+        let old: Vec<Rc<Conn>> = {
+            let open = self.open.borrow();
+            open.iter().filter_map(Weak::upgrade).filter(|conn| conn.is_ready()).collect()
+        };
+        old.iter().for_each(|conn| conn.abandon());
+        while old.iter().any(|conn| conn.why_lost().is_none()) {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub fn context(&self) -> &Rc<Context> {
@@ -217,6 +275,11 @@ impl Pool {
         let gate = Arc::clone(&self.context.gate);
         let conn = Conn::new(key, gate, barriers, Arc::clone(&meter), used == Use::Lane);
         let (pool, driven) = (Rc::clone(self), Rc::clone(&conn));
+        {
+            let mut open = self.open.borrow_mut();
+            open.retain(|conn| conn.strong_count() > 0);
+            open.push(Rc::downgrade(&conn));
+        }
         tokio::task::spawn_local(async move {
             let open = match used {
                 Use::Lane => &meter.lanes,
@@ -258,6 +321,10 @@ impl Pool {
                 () = self.context.status.reconnect.notified() => {}
             }
             match handshake::open(&self.context.connector, &self.home).await {
+                _ if self.down.borrow().is_none() => {
+                    self.probing.set(false);
+                    return;
+                }
                 Ok((_, facts)) => self.context.learn(&facts),
                 // The user was let in: SELECT alone is refused while a slow script runs.
                 Err(OpenError::Database { .. }) => {}

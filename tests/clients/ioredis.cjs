@@ -6,6 +6,9 @@ const readline = require('node:readline')
 const Redis = require('ioredis')
 
 const port = Number(process.env.TANDEM_PORT)
+// With TLS where the driving test says whom to trust.
+const ca = process.env.TANDEM_CA
+const tls = ca ? { tls: { ca: require('node:fs').readFileSync(ca) } } : {}
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 const ask = async (what) => {
   process.stdout.write(`@ ${what}\n`)
@@ -26,7 +29,7 @@ const until = async (what, ready) => {
   }
 }
 const connect = (options = {}) => {
-  const client = new Redis({ port, host: '127.0.0.1', ...options })
+  const client = new Redis({ port, host: '127.0.0.1', ...tls, ...options })
   client.on('error', () => {})
   return client
 }

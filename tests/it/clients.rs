@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use support::{Postgres, Redis, Tandem};
+use support::{Certificates, Port, Postgres, Redis, Tandem};
 
 /// The directory that `tests/clients/install` fills; None, visibly, where nobody has run it.
 fn installed(what: &str) -> Option<PathBuf> {
@@ -32,11 +32,9 @@ impl Drop for Script {
 }
 
 /// Runs a client's suite. It asks for faults with lines that start with `@`.
-fn run(command: &mut Command, redis: &mut Redis, tandem: &mut Tandem) {
-    let command = command
-        .env("TANDEM_PORT", tandem.port().to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+fn run(command: &mut Command, redis: &mut Redis, tandem: &mut Tandem, port: u16) {
+    let command =
+        command.env("TANDEM_PORT", port.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut script = Script(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")));
     let (mut input, output) = (script.0.stdin.take().unwrap(), script.0.stdout.take().unwrap());
     let mut passed = 0;
@@ -74,7 +72,30 @@ fn ioredis(mode: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/ioredis.cjs");
     let mut command = Command::new("node");
     command.arg(script).env("NODE_PATH", dir.join("node_modules"));
-    run(&mut command, &mut redis, &mut tandem);
+    let port = tandem.port();
+    run(&mut command, &mut redis, &mut tandem, port);
+}
+
+/// The same suite over TLS, on a port beside the plain one.
+#[test]
+fn ioredis_over_tls() {
+    let Some(dir) = installed("node_modules/ioredis") else { return };
+    let certificates = Certificates::new("IP:127.0.0.1");
+    let (mut redis, postgres, port) = (Redis::start(), Postgres::start(), Port::take());
+    let mut tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
+        .redis(&redis)
+        .postgres(&postgres)
+        .set("listen", "tls_address", format!("127.0.0.1:{}", port.number()))
+        .set("listen", "tls_cert", certificates.path("server.crt"))
+        .set("listen", "tls_key", certificates.path("server.key"))
+        .allow("redis")
+        .allow("Redis")
+        .start();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/ioredis.cjs");
+    let mut command = Command::new("node");
+    command.arg(script).env("NODE_PATH", dir.join("node_modules"));
+    command.env("TANDEM_CA", certificates.path("ca.crt"));
+    run(&mut command, &mut redis, &mut tandem, port.number());
 }
 
 fn redis_py(mode: &str) {
@@ -86,7 +107,8 @@ fn redis_py(mode: &str) {
         .mode(mode)
         .start();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/redis_py.py");
-    run(Command::new(dir.join("venv/bin/python")).arg(script), &mut redis, &mut tandem);
+    let (port, mut python) = (tandem.port(), Command::new(dir.join("venv/bin/python")));
+    run(python.arg(script), &mut redis, &mut tandem, port);
 }
 
 #[test]

@@ -57,7 +57,10 @@ fn clients_are_served_rightly_while_redis_is_filled() {
         let value = answered(&tandem, &mut client, &format!("GET k:{n}"));
         assert_eq!(value, Value::bulk(n.to_string()));
     }
-    wait_for("Redis to be filled", LIMIT, || tandem.status()["redis_keys"] == "whole");
+    wait_for("Redis to be filled", LIMIT, || {
+        let status = tandem.status();
+        status["redis_keys"] == "whole" && status["lead"] == "redis"
+    });
     let direct = |command: &str| redis.client().run(command);
     assert_eq!(direct("DBSIZE"), Value::Int(KEYS as i64));
     assert_eq!(direct("GET k:7"), Value::bulk("8"));

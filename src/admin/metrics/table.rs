@@ -142,7 +142,7 @@ pub const METRICS: &[Metric] = &[
         out.value(s.status().clients.load(Relaxed) as f64);
     }),
     metric("tandem_clients_max", Gauge, &[], "listen.max_clients.", |s, out| {
-        out.value(s.app.config().listen.max_clients as f64);
+        out.value(s.app.config().now().max_clients as f64);
     }),
     metric("tandem_client_connections_total", Counter, &[], "Clients accepted.", |s, out| {
         out.value(s.status().clients_total.load(Relaxed) as f64);
@@ -337,12 +337,58 @@ pub const METRICS: &[Metric] = &[
         },
     ),
     metric(
+        "tandem_mirror_foreign_flushes_total",
+        Counter,
+        &[],
+        "FLUSHALL and FLUSHDB commands that were sent to Redis past the proxies.",
+        |s, out| {
+            out.value(s.mirror().foreign_flushes.load(Relaxed) as f64);
+        },
+    ),
+    metric(
         "tandem_mirror_restored_keys_total",
         Counter,
         &[],
         "Keys brought back to Redis from PostgreSQL.",
         |s, out| {
             out.value(s.mirror().restored.load(Relaxed) as f64);
+        },
+    ),
+    metric(
+        "tandem_consistency_checks_total",
+        Counter,
+        &["result"],
+        "Consistency checks of all keys, by what they have come to.",
+        |s, out| {
+            let checks = &s.app.syncer().checks;
+            out.labelled(&["consistent"], checks.consistent.load(Relaxed) as f64);
+            out.labelled(&["inconsistent"], checks.inconsistent.load(Relaxed) as f64);
+            out.labelled(&["failed"], checks.failed.load(Relaxed) as f64);
+        },
+    ),
+    metric(
+        "tandem_consistency_last_check_timestamp_seconds",
+        Gauge,
+        &[],
+        "When the last consistency check of all keys has ended, as Unix time; 0: there was none.",
+        |s, out| {
+            let at = s.app.syncer().checks.last().map(|last| last.at);
+            let since = at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+            out.value(since.map_or(0.0, |since| since.as_secs_f64()));
+        },
+    ),
+    metric(
+        "tandem_consistency_differences",
+        Gauge,
+        &["kind"],
+        "Keys that were wrong in the last consistency check that did not fail; those of kind unsettled never held still.",
+        |s, out| {
+            let totals = s.app.syncer().checks.last().and_then(|last| last.totals);
+            let count = |of: fn(&crate::sync::Totals) -> u64| totals.as_ref().map_or(0, of) as f64;
+            out.labelled(&["missing_in_redis"], count(|t| t.missing_in_redis));
+            out.labelled(&["missing_in_postgres"], count(|t| t.missing_in_postgres));
+            out.labelled(&["different"], count(|t| t.different));
+            out.labelled(&["unsettled"], count(|t| t.unsettled));
         },
     ),
     metric(

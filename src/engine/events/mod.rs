@@ -132,8 +132,20 @@ fn reads(ks: &mut Keyspace, call: &Call<'_>, name: &str) {
     }
 }
 
+/// Whether none of the operations of a `BITFIELD` was carried out, because of `OVERFLOW FAIL`.
+fn all_failed(call: &Call<'_>, reply: &Reply) -> bool {
+    let Reply::Array(results) = reply else { return false };
+    let writes =
+        |word: &&Bytes| word.eq_ignore_ascii_case(b"set") || word.eq_ignore_ascii_case(b"incrby");
+    call.args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"bitfield"))
+        && results.iter().filter(|result| matches!(result, Reply::Nil)).count()
+            == call.args.iter().filter(writes).count()
+}
+
 fn apply(ks: &mut Keyspace, call: &Call<'_>, rule: Rule, reply: &Reply, fates: &[Fate]) {
     match rule {
+        // What only made the string longer is no news to Redis.
+        Rule::Each(..) if all_failed(call, reply) => fates.iter().for_each(|fate| new(ks, fate)),
         Rule::Each(class, name) => each(ks, fates, class, name),
         Rule::Fresh(class, name) => {
             for fate in fates.iter().filter(|fate| fate.after) {

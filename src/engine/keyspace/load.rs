@@ -46,21 +46,27 @@ impl Keyspace {
             (Some(Slot::Present(_)), Some(_)) => {}
             (None, None) => drop(slots.insert(key, Slot::Absent { used: tick })),
             (None, Some(found)) => {
-                let Found { id, expires_at_ms, version, value } = found;
-                let entry = Entry {
-                    id,
-                    value,
-                    expires_at_ms,
-                    version,
-                    born: 0,
-                    touched: 0,
-                    used: tick,
-                    changed: 0,
-                    looked_at_ms: 0,
-                };
-                slots.insert(key, Slot::Present(Box::new(entry)));
+                slots.insert(key, Slot::Present(Box::new(loaded_entry(found, tick))));
             }
         }
+    }
+
+    /// Takes in what the store has of a key now in place of what is in memory: somebody else may have
+    /// changed it there. Only for a keyspace that is not counted, with everything committed.
+    pub fn reload(&mut self, loaded: Loaded) {
+        let Loaded { db, key, found } = loaded;
+        let (tick, whole) = (self.tick, self.is_whole(db));
+        let slots = &mut self.space(db).slots;
+        slots.remove(&key);
+        let Some(found) = found else {
+            if !whole {
+                slots.insert(key, Slot::Absent { used: tick });
+            }
+            return;
+        };
+        self.grown += key.len() + 128 + found.value.weight();
+        let entry = loaded_entry(found, tick);
+        self.space(db).slots.insert(key, Slot::Present(Box::new(entry)));
     }
 
     /// Takes in every key that the store has of a database, each with as little of its value as
@@ -128,6 +134,21 @@ impl Keyspace {
             other => other.clone(),
         };
         Some(Need { part, ..need.clone() })
+    }
+}
+
+fn loaded_entry(found: Found, tick: u64) -> Entry {
+    let Found { id, expires_at_ms, version, value } = found;
+    Entry {
+        id,
+        value,
+        expires_at_ms,
+        version,
+        born: 0,
+        touched: 0,
+        used: tick,
+        changed: 0,
+        looked_at_ms: 0,
     }
 }
 

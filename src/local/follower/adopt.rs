@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Follower;
+use super::{Follower, Role};
 use crate::config::{Ack, Config, Mode};
-use crate::mirror::{Mirror, MirrorError};
+use crate::mirror::{Mirror, MirrorError, Stop};
 use crate::store::{Position, Store, StoreError};
 use crate::strategy::{CommitGate, MirrorState, Presence, Status};
 use crate::upstream::Connector;
@@ -32,6 +32,11 @@ impl Follower {
         redis: &Connector,
     ) -> Result<(), LeadError> {
         let position = store.position().await?;
+        if self.role == Role::Failover {
+            store.take_over(false).await?;
+            self.debts.set(store.debt().await?);
+            return Ok(());
+        }
         let follower = position.as_ref().and_then(Position::follower);
         if let Some(run_id) = follower {
             self.begin(store.epoch(), run_id);
@@ -57,17 +62,15 @@ async fn adopt(config: &Config, redis: &Connector) -> Result<(), MirrorError> {
     // From here on everything is in PostgreSQL.
     config.family.clear();
     let status = Arc::new(Status::new(Mode::CacheFirst, Ack::Redis));
-    let (presence, missing) = Presence::new();
     let mirror = Mirror::new(
         Arc::new(config),
         redis,
         CommitGate::new("adoption"),
         Arc::clone(&status),
-        Arc::new(presence),
-        missing,
+        Arc::new(Presence::new()),
     )?;
     let done = CancellationToken::new();
-    let running = tokio::task::spawn_local(mirror.run(done.clone()));
+    let running = tokio::task::spawn_local(mirror.run(Stop::new(done.clone())));
     let _ends_with_us = done.clone().drop_guard();
     while status.mirror.state() != MirrorState::Streaming || status.mirror.lag_bytes() > 0 {
         tokio::time::sleep(TICK).await;

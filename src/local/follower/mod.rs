@@ -14,6 +14,7 @@
 //! Redis is refilled.
 
 mod adopt;
+mod debts;
 mod refill;
 mod send;
 mod streams;
@@ -28,6 +29,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 pub use adopt::LeadError;
+pub use debts::Debts;
+pub use send::OWN;
 pub use translate::{Plan, Run};
 
 use crate::engine::Db;
@@ -35,7 +38,7 @@ use crate::engine::delta::KeyId;
 use crate::strategy::{Following, Status};
 
 /// A key and the database it is in.
-type Name = (Db, Bytes);
+pub(super) type Name = (Db, Bytes);
 
 /// Commands that wait, in bytes. Beyond that their keys are remembered instead.
 const QUEUE_BYTES: usize = 64 << 20;
@@ -54,8 +57,22 @@ enum Refill {
     Until(KeyId),
 }
 
+/// Why Redis follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// `database_first`: it is there for when PostgreSQL is gone.
+    Copy,
+    /// Redis leads, and was gone: it gets the lead back when it has everything.
+    Failover,
+}
+
 /// What Redis lacks of what PostgreSQL has.
 pub(super) struct Follower {
+    pub role: Role,
+    /// What has changed since PostgreSQL took over.
+    pub debts: Debts,
+    /// Nothing is sent: changed keys are owed.
+    reserved: Cell<bool>,
     queue: RefCell<VecDeque<Run>>,
     queued_bytes: Cell<usize>,
     /// Commands sent and not yet answered.
@@ -81,8 +98,11 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub fn new(status: Arc<Status>) -> Follower {
+    pub fn new(status: Arc<Status>, role: Role) -> Follower {
         Follower {
+            role,
+            debts: Debts::default(),
+            reserved: Cell::new(role == Role::Failover),
             queue: RefCell::default(),
             queued_bytes: Cell::new(0),
             in_flight: Cell::new(0),
@@ -103,6 +123,9 @@ impl Follower {
 
     /// What was planned has been committed.
     pub fn committed(&self, plan: Plan) {
+        if self.reserved.get() {
+            return;
+        }
         self.owe(plan.owed);
         self.enqueue(plan.runs);
         self.report();
@@ -114,7 +137,7 @@ impl Follower {
         for run in plan.runs {
             match run.key {
                 Some(key) => drop(doubts.insert((run.db, key))),
-                None => self.refill.set(Refill::Due),
+                None => self.lacks_all(),
             }
         }
         doubts.extend(plan.owed);
@@ -138,7 +161,15 @@ impl Follower {
         owed.extend(names);
         if owed.len() > OWED_KEYS {
             owed.clear();
-            self.refill.set(Refill::Due);
+            self.lacks_all();
+        }
+    }
+
+    /// Single keys do not tell what Redis lacks.
+    fn lacks_all(&self) {
+        match self.role {
+            Role::Copy => self.refill.set(Refill::Due),
+            Role::Failover => self.debts.set_all(),
         }
     }
 
@@ -155,7 +186,7 @@ impl Follower {
         for run in runs {
             match run.key {
                 Some(key) => names.push((run.db, key)),
-                None => self.refill.set(Refill::Due),
+                None => self.lacks_all(),
             }
         }
         self.owe(names);
@@ -211,6 +242,43 @@ impl Follower {
             && !self.evicted.get()
             && self.connected.get()
             && !self.run_id.borrow().is_empty()
+            // Until PostgreSQL has led, nobody knows what Redis lacks.
+            && self.epoch.get() != 0
+    }
+
+    /// True when Redis has everything that it lacked, whatever it may evict.
+    pub fn is_level(&self) -> bool {
+        self.is_drained()
+            && self.refill.get() == Refill::None
+            && self.owed.borrow().is_empty()
+            && self.connected.get()
+            && !self.reserved.get()
+    }
+
+    /// From now on Redis is told: first the values of these keys, then what changes.
+    pub fn release(&self, names: impl IntoIterator<Item = Name>) {
+        self.reserved.set(false);
+        self.owe(names);
+        self.progress.notify_waiters();
+        self.work.notify_one();
+    }
+
+    /// Redis has this key otherwise, if it has been told of it at all.
+    pub fn tell_again(&self, name: &Name) {
+        if !self.reserved.get() {
+            self.release([name.clone()]);
+        }
+    }
+
+    /// Nothing is sent any more.
+    pub fn reserve(&self) {
+        self.reserved.set(true);
+        self.connected.set(false);
+        self.queue.take();
+        self.queued_bytes.set(0);
+        self.owed.take();
+        self.refill.set(Refill::None);
+        self.report();
     }
 
     fn is_drained(&self) -> bool {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::translate::{Plan, words};
 use super::{Follower, Name, Refill, Run};
+use crate::commands::MEANT_FLUSH_ALL;
 use crate::engine::{Need, Part, to_object};
 use crate::rdb;
 use crate::store::{Store, StoreError};
@@ -29,7 +30,7 @@ impl Follower {
                 self.refill.set(Refill::Until(0));
                 self.refilled.set(0);
                 let mut plan = Plan::default();
-                plan.whole(0, words(&["FLUSHALL"]));
+                plan.whole(0, words(&[MEANT_FLUSH_ALL]));
                 plan.whole(0, words(&["FUNCTION", "FLUSH"]));
                 for (_, source) in store.functions().await? {
                     let mut load = words(&["FUNCTION", "LOAD"]);

@@ -8,7 +8,7 @@ use bb8::ManageConnection;
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{self, Value};
 
-use super::{Follower, Run, weight};
+use super::{Follower, Role, Run, weight};
 use crate::upstream::{Backoff, SideError, SideManager};
 
 /// Sent at once.
@@ -29,7 +29,7 @@ impl Follower {
                     if std::mem::take(&mut said) {
                         tracing::info!("Redis is back");
                     }
-                    self.follow(&mut connection).await
+                    self.follow(&mut connection, None).await
                 }
                 Err(error) => error,
             };
@@ -44,11 +44,12 @@ impl Follower {
         }
     }
 
-    async fn connect(&self, manager: &SideManager) -> Result<MultiplexedConnection, SideError> {
+    /// Connects, and finds out which Redis that is.
+    pub async fn connect(&self, manager: &SideManager) -> Result<MultiplexedConnection, SideError> {
         let mut connection = manager.connect().await?;
         let run_id = look(&mut connection, "server", "run_id").await?;
         let known = self.run_id.replace(run_id.clone());
-        if !known.is_empty() && known != run_id {
+        if self.role == Role::Copy && !known.is_empty() && known != run_id {
             tracing::warn!("Redis was restarted: it is filled anew from PostgreSQL");
             self.start_over();
         }
@@ -60,7 +61,13 @@ impl Follower {
         Ok(connection)
     }
 
-    async fn follow(&self, connection: &mut MultiplexedConnection) -> SideError {
+    /// Tells Redis what it lacks, until that fails.
+    /// What is sent begins with the publication of a `mark`, if there is one.
+    pub async fn follow(
+        &self,
+        connection: &mut MultiplexedConnection,
+        mark: Option<&str>,
+    ) -> SideError {
         loop {
             let batch = self.take();
             if batch.is_empty() {
@@ -74,7 +81,7 @@ impl Follower {
                 continue;
             }
             self.in_flight.set(batch.len());
-            let sent = send(connection, &batch).await;
+            let sent = send(connection, &batch, mark).await;
             self.in_flight.set(0);
             match sent {
                 Ok(refused) if refused.is_empty() => {}
@@ -107,15 +114,21 @@ impl Follower {
     }
 }
 
-/// Sends the commands; the places of those that Redis has refused.
+/// Sends the commands; the places of those that Redis has refused. With a `mark` they are one transaction that begins
+/// with its publication.
 async fn send(
     connection: &mut MultiplexedConnection,
     batch: &[Run],
+    mark: Option<&str>,
 ) -> Result<Vec<usize>, SideError> {
     let mut pipe = redis::pipe();
     pipe.ignore_errors();
+    let mut places = Vec::with_capacity(batch.len() + 2);
+    if let Some(mark) = mark {
+        pipe.cmd("MULTI").cmd("PUBLISH").arg(mark).arg(OWN);
+        places.push(None);
+    }
     let mut selected = None;
-    let mut places = Vec::with_capacity(batch.len());
     for (at, run) in batch.iter().enumerate() {
         if selected != Some(run.db) {
             pipe.cmd("SELECT").arg(run.db);
@@ -125,7 +138,20 @@ async fn send(
         pipe.add_command(run.command.clone());
         places.push(Some(at));
     }
-    let answers: Vec<Value> = pipe.query_async(connection).await?;
+    if mark.is_some() {
+        pipe.cmd("EXEC");
+    }
+    let mut answers: Vec<Value> = pipe.query_async(connection).await?;
+    if mark.is_some() {
+        answers = match answers.pop() {
+            Some(Value::Array(answers)) => answers,
+            Some(Value::ServerError(error)) => {
+                tracing::warn!(%error, "Redis did not take changes: the whole values are sent again");
+                return Ok((0..batch.len()).collect());
+            }
+            _ => return Ok((0..batch.len()).collect()),
+        };
+    }
     let mut refused = Vec::new();
     for (answer, place) in answers.iter().zip(places) {
         let Value::ServerError(error) = answer else { continue };
@@ -140,6 +166,9 @@ async fn send(
     }
     Ok(refused)
 }
+
+/// The message that begins a transaction of the follower's own.
+pub const OWN: &str = "own";
 
 /// A field of a section of `INFO`.
 async fn look(

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::{Name, streams};
+use crate::commands::{MEANT_FLUSH_ALL, MEANT_FLUSH_DB};
 use crate::engine::Db;
 use crate::engine::delta::{Changes, Delta, KeyChange, Rows, Step};
 
@@ -43,8 +44,8 @@ impl Plan {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Changes(changes) => self.changes(changes),
-            Step::FlushDb(db) => self.whole(*db, words(&["FLUSHDB"])),
-            Step::FlushAll => self.whole(0, words(&["FLUSHALL"])),
+            Step::FlushDb(db) => self.whole(*db, words(&[MEANT_FLUSH_DB])),
+            Step::FlushAll => self.whole(0, words(&[MEANT_FLUSH_ALL])),
             Step::SwapDb(a, b) => self.whole(0, words(&["SWAPDB", &a.to_string(), &b.to_string()])),
             Step::Function(_, Some(source)) => {
                 self.whole(0, words(&["FUNCTION", "LOAD", "REPLACE"]).arg(&source[..]).to_owned());

@@ -14,6 +14,8 @@ pub enum ApplyError {
     Side(#[from] SideError),
     #[error("the snapshot was cut off")]
     SnapshotCut,
+    #[error("PostgreSQL has taken over from Redis")]
+    Led,
     #[error("a commit task panicked")]
     Panicked,
 }

@@ -6,6 +6,8 @@
 //! engine starts again from the position that PostgreSQL has.
 
 mod error;
+mod flush;
+mod inspect;
 mod plan;
 mod recall;
 mod reread;
@@ -25,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use error::ApplyError;
-use plan::{Batch, Session};
+use plan::{Batch, Session, barrier_of};
 pub use plan::{PASS_OVER, recall_message};
 use reread::Rereads;
 use withheld::{Released, Withheld};
@@ -34,7 +36,7 @@ use super::Shared;
 use super::log::{Entry, Received};
 use super::snapshot::Snapshot;
 use crate::engine::{Expiry, Keyspace};
-use crate::store::{Commit, Position, Store, StoreError};
+use crate::store::{Commit, Flushed, Position, Store, StoreError};
 use crate::upstream::SidePool;
 
 /// How often a position is written when nothing but the position has changed.
@@ -44,6 +46,8 @@ const RUN_COMMANDS: usize = 4096;
 
 /// How long PostgreSQL may take for the last changes when the process ends.
 const DRAIN: Duration = Duration::from_secs(8);
+/// How often it is asked whether the process ends meanwhile.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Unix time in ms.
 pub(super) fn now_ms() -> i64 {
@@ -59,6 +63,8 @@ struct InFlight {
     /// The number of the changes, for the keyspace.
     seq: u64,
     began: Instant,
+    /// Redis was flushed alone: it is filled when this has been committed.
+    refill: bool,
 }
 
 pub struct Applier {
@@ -85,43 +91,53 @@ pub struct Applier {
     /// Run and not yet committed.
     open: Batch,
     in_flight: Option<InFlight>,
+    /// Databases that were flushed in Redis alone, by commands of `open`.
+    flushed: Vec<Flushed>,
     withheld: Withheld,
     committed_seq: u64,
 }
 
 impl Applier {
-    /// Applies the log until `shutdown`, then commits what has been received, for as long as
-    /// [`DRAIN`] allows.
-    pub async fn run(&mut self) {
+    /// Applies the log until `shutdown`, then commits what has been received: true when PostgreSQL has it.
+    /// Not `patiently`, it has [`DRAIN`] for that.
+    pub async fn run(&mut self, patiently: impl Fn() -> bool) -> bool {
         let shutdown = self.shutdown.clone();
         let late = async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN).await;
+            while patiently() {
+                tokio::time::sleep(TICK).await;
+            }
         };
         tokio::select! {
-            () = self.apply() => {}
+            drained = self.apply() => drained,
             // As after a crash: what is in the spool and in PostgreSQL fits together.
-            () = late => tracing::warn!(
-                "PostgreSQL has not taken the last changes within {DRAIN:?}: they follow after the next start"
-            ),
+            () = late => {
+                tracing::warn!(
+                    "PostgreSQL has not taken the last changes within {DRAIN:?}: they follow after the next start"
+                );
+                false
+            }
         }
     }
 
-    async fn apply(&mut self) {
+    async fn apply(&mut self) -> bool {
         let shutdown = self.shutdown.clone();
         while !shutdown.is_cancelled() {
             // A batch that has begun to run is run to its end: half of it is in the keyspace.
             if let Err(error) = self.step().await {
                 tokio::select! {
                     () = self.recover(error) => {}
-                    () = shutdown.cancelled() => return,
+                    () = shutdown.cancelled() => return false,
                 }
             }
         }
         if let Err(error) = self.drain().await {
             tracing::warn!(%error, "the last changes wait in the spool");
             self.spill();
+            return false;
         }
+        true
     }
 
     /// Commits everything that has been received.
@@ -188,10 +204,13 @@ impl Applier {
         let mut fresh = std::mem::take(&mut self.partial);
         while let Some(entry) = self.taken.pop_front() {
             match entry {
-                Entry::Command(command) if self.is_behind(command.end_offset) => {}
+                Entry::Command(command) if self.is_behind(command.end_offset) => {
+                    self.release_behind(&command);
+                }
                 Entry::Command(command) => {
                     self.session.add(&mut fresh, command);
-                    if self.session.at_boundary() && fresh.received.len() >= max_count {
+                    let full = fresh.received.len() >= max_count || fresh.inspection.is_some();
+                    if self.session.at_boundary() && full {
                         break;
                     }
                 }
@@ -218,17 +237,32 @@ impl Applier {
         self.note_oldest();
         let result = self.run_batch(&fresh).await;
         self.running_at_ms = None;
+        let inspection = fresh.inspection;
         match result {
             Ok(()) => self.open.append(fresh),
             // It has not reached the store: it goes back into the log with the rest.
             Err(_) => self.partial = fresh,
         }
-        result.map(|()| true)
+        result?;
+        if let Some(number) = inspection {
+            self.inspect(number).await?;
+        }
+        Ok(true)
     }
 
     /// True for commands that PostgreSQL has already: they come again after a restart.
     fn is_behind(&self, end_offset: i64) -> bool {
         self.position.as_ref().is_some_and(|position| end_offset <= position.offset)
+    }
+
+    /// Another proxy, or a former process, has committed past this command: so has what waits for it.
+    fn release_behind(&mut self, command: &Received) {
+        let Some(barrier) = barrier_of(command, self.shared.gate.channel()) else { return };
+        if self.in_flight.is_none() {
+            let released = self.withheld.pass(vec![barrier], &self.rereads);
+            self.withheld.landed();
+            self.shared.gate.commit(&released.barriers);
+        }
     }
 
     async fn change_lineage(&mut self, replid: Arc<str>) -> Result<(), ApplyError> {
@@ -251,6 +285,8 @@ impl Applier {
         let released = self.withheld.pass(open.barriers, &self.rereads);
         let (delta, seq) = self.keyspace.take_delta();
         let (rereads_added, rereads_done) = self.rereads.take_changes();
+        let flushed = std::mem::take(&mut self.flushed);
+        let refill = !flushed.is_empty();
         let reached = if open.received.is_empty() { self.reached } else { open.end_offset };
         self.reached = self.reached.max(reached);
         let Some(durable) = &self.position else { return Ok(()) };
@@ -259,7 +295,8 @@ impl Applier {
             offset: self.reached,
             db: self.session.db,
         };
-        let only_position = delta.is_empty() && rereads_added.is_empty() && rereads_done.is_empty();
+        let only_position =
+            delta.is_empty() && rereads_added.is_empty() && rereads_done.is_empty() && !refill;
         let moved = *durable != position;
         if only_position && !(moved && (force || self.position_written.elapsed() >= IDLE_POSITION))
         {
@@ -269,12 +306,18 @@ impl Applier {
             return Ok(());
         }
         self.position_written = Instant::now();
-        let commit =
-            Commit { delta, position: Some(position.clone()), rereads_added, rereads_done };
+        let commit = Commit {
+            delta,
+            position: Some(position.clone()),
+            rereads_added,
+            rereads_done,
+            flushed,
+            ..Commit::default()
+        };
         let store = Arc::clone(&self.store);
         let task = tokio::spawn(async move { store.persist(&commit).await });
         let (received, began) = (open.received, Instant::now());
-        self.in_flight = Some(InFlight { task, received, released, position, seq, began });
+        self.in_flight = Some(InFlight { task, received, released, position, seq, began, refill });
         self.note_oldest();
         self.keyspace.sweep(self.shared.config.mirror.cache_bytes, self.committed_seq);
         Ok(())
@@ -297,6 +340,9 @@ impl Applier {
         mirror.effects.fetch_add(flight.received.len() as u64, Ordering::Relaxed);
         mirror.commit_time.record_duration(flight.began.elapsed());
         mirror.batches.record(flight.received.len() as u64);
+        if flight.refill {
+            self.shared.refill_after_flush();
+        }
         self.shared.log.committed(flight.position.offset)?;
         self.withheld.landed();
         self.shared.gate.commit(&flight.released.barriers);
@@ -329,6 +375,8 @@ impl Applier {
             uncommitted.extend(flight.received);
         }
         self.withheld.undo(released);
+        // It is seen again.
+        self.flushed.clear();
         for batch in [&mut self.open, &mut self.partial] {
             uncommitted.append(&mut std::mem::take(batch).received);
         }

@@ -4,7 +4,7 @@
 use crate::engine::Db;
 use crate::mirror::evictions::{DOUBTFUL, EVICTED};
 use crate::mirror::log::Received;
-use crate::strategy::Barrier;
+use crate::strategy::{Barrier, Inspections};
 
 /// Begins a transaction in which the proxy brings keys to Redis or drops them from it.
 pub const PASS_OVER: &str = "pass-over";
@@ -22,6 +22,8 @@ pub enum Work {
     Doubtful { db: Db, index: usize },
     /// Here somebody wants to know what PostgreSQL has of some keys.
     Recall(u64),
+    /// Command `index` is a flush.
+    Flush { db: Db, index: usize },
 }
 
 /// The place of a re-read in the stream: its number, and which attempt it was. An attempt whose
@@ -42,12 +44,14 @@ pub struct Batch {
     pub end_offset: i64,
     pub end_db: Db,
     pub bytes: usize,
+    /// Behind its last command somebody wants to know what the tables hold: the batch ends here.
+    pub inspection: Option<u64>,
 }
 
 impl Batch {
     /// Adds a batch that has been run behind this one.
     pub fn append(&mut self, batch: Batch) {
-        let Batch { received, work: _, barriers, end_offset, end_db, bytes } = batch;
+        let Batch { received, work: _, barriers, end_offset, end_db, bytes, inspection: _ } = batch;
         if !received.is_empty() {
             (self.end_offset, self.end_db) = (end_offset, end_db);
         }
@@ -80,6 +84,7 @@ enum Control {
     Exec,
     Publish,
     Doubtful,
+    Flush,
     /// No effect on the data.
     Nothing,
 }
@@ -95,6 +100,8 @@ const CONTROL: &[(&[u8], Control)] = &[
     (b"SCRIPT", Control::Nothing),
     (EVICTED, Control::Nothing),
     (DOUBTFUL, Control::Doubtful),
+    (b"FLUSHALL", Control::Flush),
+    (b"FLUSHDB", Control::Flush),
 ];
 
 impl Session {
@@ -122,7 +129,10 @@ impl Session {
         let control = CONTROL.iter().find(|(control, _)| name.eq_ignore_ascii_case(control));
         let arg = |index: usize| received.args.get(index).map(|arg| &arg[..]).unwrap_or_default();
         match control.map(|(_, control)| *control) {
-            None if self.passing => {}
+            None | Some(Control::Flush) if self.passing => {}
+            Some(Control::Flush) => {
+                batch.work.push(Work::Flush { db: self.db, index: batch.received.len() });
+            }
             None => batch.work.push(Work::Command { db: self.db, index: batch.received.len() }),
             Some(Control::Select) => {
                 self.db = std::str::from_utf8(arg(1))
@@ -144,14 +154,30 @@ impl Session {
                 self.passing = true;
             }
             Some(Control::Publish) if arg(1) == self.channel.as_bytes() => {
-                match (Mark::parse(arg(2)), recall_number(arg(2))) {
-                    (Some(mark), _) => batch.work.push(Work::Reread(mark)),
-                    (None, Some(number)) => batch.work.push(Work::Recall(number)),
-                    (None, None) => batch.barriers.extend(Barrier::parse(arg(2))),
+                if let Some(mark) = Mark::parse(arg(2)) {
+                    batch.work.push(Work::Reread(mark));
+                } else if let Some(number) = recall_number(arg(2)) {
+                    batch.work.push(Work::Recall(number));
+                } else if let Some(number) = Inspections::number(arg(2)) {
+                    batch.inspection = Some(number);
+                } else {
+                    batch.barriers.extend(Barrier::parse(arg(2)));
                 }
             }
             Some(Control::Publish | Control::Nothing) => {}
         }
+    }
+}
+
+/// The barrier that a command is, if it was published on `channel`.
+pub fn barrier_of(command: &Received, channel: &str) -> Option<Barrier> {
+    match &command.args[..] {
+        [name, to, message]
+            if to == channel.as_bytes() && name.eq_ignore_ascii_case(b"PUBLISH") =>
+        {
+            Barrier::parse(message)
+        }
+        _ => None,
     }
 }
 
@@ -197,6 +223,7 @@ mod tests {
             ("PUBLISH __tandem:other 1.1", true),
             ("PUBLISH __tandem:a recall.77", true),
             ("PUBLISH __tandem:a pass-over", true),
+            ("PUBLISH __tandem:a inspect.5", true),
             ("TANDEM.EVICTED k", true),
             ("TANDEM.DOUBTFUL k", true),
             ("MULTI", false),
@@ -204,6 +231,7 @@ mod tests {
             ("RESTORE k 0 x", false),
             ("EXEC", true),
             ("DEL k", true),
+            ("flushdb", true),
         ];
         for (n, (line, boundary)) in lines.into_iter().enumerate() {
             let args = line.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
@@ -216,12 +244,13 @@ mod tests {
             Work::Command { db: 3, index: 3 },
             Work::Reread(mark),
             Work::Recall(77),
-            Work::Doubtful { db: 3, index: 11 },
-            Work::Command { db: 3, index: 16 },
+            Work::Doubtful { db: 3, index: 12 },
+            Work::Command { db: 3, index: 17 },
+            Work::Flush { db: 3, index: 18 },
         ];
         assert_eq!(Mark::parse(mark.message().as_bytes()), Some(mark));
         assert_eq!(batch.work, expected);
         assert_eq!(batch.barriers, [Barrier { source: 7, number: 9 }]);
-        assert_eq!((batch.end_offset, batch.end_db), (16, 3));
+        assert_eq!((batch.end_offset, batch.end_db, batch.inspection), (18, 3, Some(5)));
     }
 }

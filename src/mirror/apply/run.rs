@@ -32,6 +32,9 @@ impl Applier {
                     self.run_doubtful(db, &batch.received[index].args).await?;
                 }
                 Work::Recall(number) => self.answer_recall(number).await?,
+                Work::Flush { db, index } => {
+                    self.run_flush(db, &batch.received[index].args).await?;
+                }
             }
         }
         Ok(())
@@ -131,7 +134,7 @@ impl Applier {
         Ok(())
     }
 
-    fn reread(&mut self, db: Db, key: &Bytes) {
+    pub(super) fn reread(&mut self, db: Db, key: &Bytes) {
         if self.rereads.start(db, key) {
             self.shared.status.mirror.rereads.fetch_add(1, Ordering::Relaxed);
         }

@@ -48,6 +48,7 @@ impl Applier {
             running_at_ms: None,
             open: Batch::default(),
             in_flight: None,
+            flushed: Vec::new(),
             withheld: Withheld::default(),
             committed_seq: 0,
         };
@@ -134,7 +135,11 @@ impl Applier {
 
 async fn open(shared: &Shared) -> Result<(Arc<Store>, Option<Position>), ApplyError> {
     let store = Store::connect(&shared.config.postgres).await?;
-    store.migrate().await?;
+    store.prepare(&shared.config.family).await?;
+    if store.has_taken_over().await? {
+        shared.led.notify_one();
+        return Err(ApplyError::Led);
+    }
     let position = store.position().await?;
     Ok((Arc::new(store), position))
 }

@@ -119,7 +119,7 @@ impl Judge {
             let counters = &shared.presence.counters;
             counters.evictions.fetch_add(evicted, Ordering::Relaxed);
             counters.doubtful.fetch_add(doubtful, Ordering::Relaxed);
-            declare(shared, Gap::Lacking);
+            declare(&shared.config, &shared.presence, Gap::Lacking);
         }
     }
 }

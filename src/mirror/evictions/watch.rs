@@ -61,7 +61,7 @@ pub async fn keep(shared: Arc<Shared>, manager: SideManager) {
             }
         };
         if memory.may_evict() {
-            declare(&shared, Gap::Evicting);
+            declare(&shared.config, &shared.presence, Gap::Evicting);
             shared.evictions.activate();
             if listener.as_ref().is_none_or(|task| task.is_finished()) {
                 let task = listen(Arc::clone(&shared), manager.clone(), side.clone());
@@ -69,7 +69,7 @@ pub async fn keep(shared: Arc<Shared>, manager: SideManager) {
             }
         }
         if memory.evicted > 0 {
-            declare(&shared, Gap::Lacking);
+            declare(&shared.config, &shared.presence, Gap::Lacking);
         }
         tokio::time::sleep(if memory.limit > 0 && memory.evicts { NEAR } else { FAR }).await;
     }

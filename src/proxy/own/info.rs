@@ -66,10 +66,14 @@ impl Session {
             crate::config::Ack::Postgres => "postgres",
             crate::config::Ack::Redis => "redis",
         };
+        let (lead, why) = status.lead();
         vec![
             ("version", env!("CARGO_PKG_VERSION").into()),
             ("strategy", status.strategy.as_str().into()),
             ("mode", status.mode().into()),
+            ("lead", lead.as_str().into()),
+            ("lead_reason", why.replace(['\r', '\n'], " ")),
+            ("failovers", load(&status.failovers)),
             ("ack", ack.into()),
             ("ack_holding", flag(shared.gate.holding())),
             ("redis_up", flag(status.redis_up.load(Ordering::Relaxed))),
@@ -89,6 +93,7 @@ impl Session {
             ("mirror_rereads", load(&mirror.rereads)),
             ("mirror_unknown_commands", load(&mirror.unknown_commands)),
             ("mirror_conflicts", load(&mirror.conflicts)),
+            ("mirror_foreign_flushes", load(&mirror.foreign_flushes)),
             ("follower_state", status.follower.state().as_str().into()),
             ("follower_queued_bytes", load(&status.follower.queued_bytes)),
             ("follower_owed_keys", load(&status.follower.owed_keys)),

@@ -6,6 +6,10 @@ statements! {
     keys = "SELECT u.n, k.id, k.kind, k.expires_at_ms, k.len, k.version
         FROM unnest($1::integer[], $2::bytea[]) WITH ORDINALITY AS u (db, key, n)
         JOIN keys k ON k.db = u.db AND index_form(k.key) = index_form(u.key)";
+    sizes = "SELECT u.n, k.len, coalesce((SELECT octet_length(s.value) FROM strings s
+            WHERE s.key_id = k.id AND k.kind = 1), 0)
+        FROM unnest($1::integer[], $2::bytea[]) WITH ORDINALITY AS u (db, key, n)
+        JOIN keys k ON k.db = u.db AND index_form(k.key) = index_form(u.key)";
     names = "SELECT key, kind, expires_at_ms FROM keys
         WHERE db = $1 ORDER BY index_form(key) LIMIT $2";
     names_behind = "SELECT key, kind, expires_at_ms FROM keys

@@ -6,8 +6,8 @@ use tokio_postgres::error::SqlState;
 use super::statements::Statements;
 use crate::engine::Db;
 use crate::engine::delta::Step;
-use crate::store::db_column;
 use crate::store::session::Session;
+use crate::store::{Flushed, db_column};
 
 /// Tables with rows of keys, and the type that they belong to.
 const VALUE_TABLES: &[&str] = &[
@@ -45,6 +45,24 @@ pub async fn run(session: &Session, statements: &Statements, step: &Step) -> Res
             }
         }
         Step::Changes(_) | Step::Function(..) | Step::FlushFunctions => {}
+    }
+    Ok(())
+}
+
+/// Notes the rows of what was flushed in Redis alone as missing there.
+pub async fn redis_lacks(session: &Session, flushed: &[Flushed]) -> Result<(), Error> {
+    let client = session.client();
+    client.batch_execute("SET LOCAL statement_timeout = 0").await?;
+    for flushed in flushed {
+        let db = match flushed {
+            Flushed::All => None,
+            Flushed::Db(db) => Some(db_column(*db)),
+        };
+        let note = "INSERT INTO redis_behind (db, key, differs)
+                    SELECT db, key, false FROM keys k WHERE ($1::integer IS NULL OR db = $1)
+                    AND NOT EXISTS (SELECT FROM redis_behind r
+                                    WHERE r.db = k.db AND index_form(r.key) = index_form(k.key))";
+        client.execute(note, &[&db]).await?;
     }
     Ok(())
 }

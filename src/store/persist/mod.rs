@@ -47,6 +47,9 @@ pub async fn persist(
 ) -> Result<(), StoreError> {
     let statements = &prepared.statements;
     let changes = match &commit.delta.steps[..] {
+        _ if !commit.flushed.is_empty() => {
+            return in_steps(session, statements, epoch, commit).await;
+        }
         [] => Vec::new(),
         [Step::Changes(changes)] => changes::calls(statements, changes)?,
         _ => return in_steps(session, statements, epoch, commit).await,
@@ -122,6 +125,19 @@ async fn in_steps(
             }
         }
     }
+    if !commit.flushed.is_empty() {
+        let sent = std::mem::replace(&mut pipeline, session.pipeline());
+        let done = async {
+            session.within(limit(session, bytes), sent.finish()).await?;
+            session.within(WHOLE_TABLES, flush::redis_lacks(session, &commit.flushed)).await
+        };
+        if let Err(error) = done.await {
+            pipeline.send(&statements.rollback, vec![]);
+            let _ = session.run(pipeline.finish()).await;
+            return Err(error);
+        }
+        bytes = 0;
+    }
     send(&mut pipeline, rereads(statements, commit)?);
     pipeline.send(&statements.commit, vec![]);
     let answered = session.within(limit(session, bytes), pipeline.finish()).await;
@@ -164,6 +180,7 @@ fn rereads<'a>(
     let lists = [
         (&commit.rereads_done, &statements.rereads_remove),
         (&commit.rereads_added, &statements.rereads_add),
+        (&commit.redis_lacks, &statements.redis_lacks),
     ];
     for (keys, statement) in lists {
         let mut batch = Batch::new(statement);
@@ -171,6 +188,9 @@ fn rereads<'a>(
             batch.add(key.len(), (db_column(*db), &key[..]));
         }
         batch.finish(&mut calls)?;
+    }
+    if commit.redis_lacks_all {
+        calls.push(Call { statement: &statements.redis_lacks_all, params: Vec::new(), bytes: 0 });
     }
     Ok(calls)
 }

@@ -144,6 +144,11 @@ statements! {
     rereads_remove = "DELETE FROM rereads r USING unnest($1::integer[], $2::bytea[]) AS u (db, key)
         WHERE r.db = u.db AND index_form(r.key) = index_form(u.key)";
 
+    redis_lacks = "INSERT INTO redis_behind (db, key, differs)
+        SELECT u.db, u.key, true FROM unnest($1::integer[], $2::bytea[]) AS u (db, key)
+        ON CONFLICT (db, index_form(key)) DO NOTHING";
+    redis_lacks_all = "UPDATE replication SET redis_lacks_all = true";
+
     function_put = "INSERT INTO functions (name, source) VALUES ($1, $2)
         ON CONFLICT (index_form(name)) DO UPDATE SET source = excluded.source";
     function_delete = "DELETE FROM functions WHERE index_form(name) = index_form($1)";

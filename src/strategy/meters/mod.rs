@@ -27,15 +27,18 @@ pub enum Fault {
     Protocol,
     /// One client more than `listen.max_clients`.
     TooManyClients,
+    /// PostgreSQL is away and `strategy.on_unavailable` refuses writes.
+    WriteRefused,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 5] = [
+    pub const ALL: [Fault; 6] = [
         Fault::Unavailable,
         Fault::Refused,
         Fault::UnknownOutcome,
         Fault::Protocol,
         Fault::TooManyClients,
+        Fault::WriteRefused,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -45,6 +48,7 @@ impl Fault {
             Fault::UnknownOutcome => "unknown_outcome",
             Fault::Protocol => "protocol",
             Fault::TooManyClients => "too_many_clients",
+            Fault::WriteRefused => "write_refused",
         }
     }
 }

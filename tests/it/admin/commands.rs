@@ -7,13 +7,13 @@ use support::{Postgres, Scratch, Tandem, wait_for};
 
 use super::{LIMIT, Trio};
 
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
-fn ran(output: Output) -> Ran {
+pub fn ran(output: Output) -> Ran {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -24,7 +24,7 @@ fn run(config: &std::path::Path, line: &str) -> Ran {
     ran(command.output().expect("it runs"))
 }
 
-fn cli(tandem: &Tandem, line: &str) -> Ran {
+pub fn cli(tandem: &Tandem, line: &str) -> Ran {
     run(&tandem.dir().join("proxy.toml"), line)
 }
 
@@ -58,6 +58,7 @@ fn commands_tell_what_the_proxy_says() {
     tandem.allow("");
     wait_for("the outage to be seen", LIMIT, || cli(&tandem, "health").code == Some(1));
     let degraded = cli(&tandem, "health");
+    assert_eq!(cli(&tandem, "health --ready").code, Some(0), "clients are served");
     assert!(degraded.out.contains("status\tdegraded\n"), "{}", degraded.out);
     trio.redis.stop();
     wait_for("Redis to be missed", LIMIT, || {
@@ -130,4 +131,23 @@ fn every_shell_gets_completions() {
         assert_eq!(done.code, Some(0), "{}", done.err);
         assert!(done.out.contains("log-level") && done.out.contains("migrate"), "{shell}");
     }
+}
+
+#[test]
+fn every_subcommand_has_a_man_page() {
+    use clap::CommandFactory;
+    let page = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+        ran(command.arg("man").args(arguments).output().expect("it runs"))
+    };
+    let own = page(&[]);
+    assert!(own.code == Some(0) && own.out.contains(".TH tandem 1"), "{}{}", own.out, own.err);
+    for command in tandem::cli::Cli::command().get_subcommands() {
+        let name = command.get_name();
+        let page = page(&[name]);
+        assert_eq!(page.code, Some(0), "{}", page.err);
+        let title = format!(".TH tandem-{name} 1");
+        assert!(page.out.contains(&title), "{}", page.out);
+    }
+    assert_eq!(page(&["nothing"]).code, Some(1));
 }

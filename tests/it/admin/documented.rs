@@ -29,7 +29,9 @@ fn every_endpoint_metric_and_command_is_in_the_page_and_nothing_else() {
     let lines = missing.iter().map(|row| row.as_str()).collect::<Vec<_>>().join("\n");
     assert!(missing.is_empty(), "docs/operations.md lacks:\n{lines}");
     let listed = PAGE.lines().filter(|line| {
-        ["| `GET ", "| `POST ", "| `tandem_"].iter().any(|start| line.starts_with(start))
+        ["| `GET ", "| `POST ", "| `DELETE ", "| `tandem_"]
+            .iter()
+            .any(|start| line.starts_with(start))
     });
     for line in listed {
         assert!(wanted.iter().any(|row| row == line), "there is no such thing:\n{line}");

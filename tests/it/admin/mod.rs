@@ -1,9 +1,10 @@
 //! The operator's interface: HTTP and command line, with both backends there, and with one stopped.
 
 mod access;
-mod commands;
+pub mod commands;
 mod documented;
 mod endpoints;
+mod page;
 mod prometheus;
 
 use std::time::Duration;
@@ -12,20 +13,20 @@ use serde_json::Value as Json;
 use support::{Postgres, Redis, Tandem, TandemOptions, wait_for};
 
 /// An answer: status code and body.
-struct Answer {
-    code: u16,
-    text: String,
+pub struct Answer {
+    pub code: u16,
+    pub text: String,
 }
 
 impl Answer {
     #[track_caller]
-    fn json(&self) -> Json {
+    pub fn json(&self) -> Json {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
 
     /// The body of a success.
     #[track_caller]
-    fn data(&self) -> Json {
+    pub fn data(&self) -> Json {
         let body = self.json();
         assert_eq!((self.code, &body["success"]), (200, &Json::Bool(true)), "{body}");
         assert!(body["timestamp"].as_str().is_some_and(|at| at.ends_with('Z')), "{body}");
@@ -34,7 +35,7 @@ impl Answer {
 
     /// The `error` of a failure with this code.
     #[track_caller]
-    fn error(&self, code: u16) -> String {
+    pub fn error(&self, code: u16) -> String {
         let body = self.json();
         assert_eq!((self.code, &body["success"]), (code, &Json::Bool(false)), "{body}");
         assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
@@ -44,7 +45,7 @@ impl Answer {
 
 /// Asks `method path` with these headers; POST has the body `{}`.
 #[track_caller]
-fn ask(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub fn ask(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
@@ -71,34 +72,34 @@ fn ask(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &str
 }
 
 #[track_caller]
-fn get(tandem: &Tandem, path: &str) -> Answer {
+pub fn get(tandem: &Tandem, path: &str) -> Answer {
     ask(tandem.admin_port(), "GET", path, &[], "")
 }
 
 #[track_caller]
-fn post(tandem: &Tandem, path: &str, body: &str) -> Answer {
+pub fn post(tandem: &Tandem, path: &str, body: &str) -> Answer {
     ask(tandem.admin_port(), "POST", path, &[], body)
 }
 
-struct Trio {
-    redis: Redis,
-    postgres: Postgres,
-    options: TandemOptions,
+pub struct Trio {
+    pub redis: Redis,
+    pub postgres: Postgres,
+    pub options: TandemOptions,
 }
 
 impl Trio {
-    fn new(mode: &str) -> Trio {
+    pub fn new(mode: &str) -> Trio {
         let (redis, postgres) = (Redis::start(), Postgres::start());
         let options =
             Tandem::new(env!("CARGO_BIN_EXE_tandem")).redis(&redis).postgres(&postgres).mode(mode);
         Trio { redis, postgres, options }
     }
 
-    fn ready(&self) -> Tandem {
+    pub fn ready(&self) -> Tandem {
         let tandem = self.options.clone().start();
         wait_for("readiness", LIMIT, || get(&tandem, "/ready").code == 200);
         tandem
     }
 }
 
-const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(30);

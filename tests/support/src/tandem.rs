@@ -84,6 +84,9 @@ impl TandemOptions {
             .set("listen", "address", format!("127.0.0.1:{}", port.number()))
             .set("admin", "address", format!("127.0.0.1:{}", admin.number()))
             .set("mirror", "spool_dir", spool)
+            // Tests ask for checks themselves.
+            .set("sync", "on_startup", false)
+            .set("sync", "interval_ms", 0)
             // More than one, so that clients on different workers meet.
             .set("listen", "workers", 2);
         let mut config = defaults.config;

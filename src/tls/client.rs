@@ -1,6 +1,5 @@
 //! The client's side of TLS, towards Redis and PostgreSQL.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,26 +10,10 @@ use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
     WantsVerifier,
 };
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::files::{TlsError, TlsFiles, bad_file, certificates, private_key, trusted};
 use crate::config::Verify;
-
-/// The TLS keys of a section of `proxy.toml`; empty paths for what is not set.
-#[derive(Clone, Copy, Debug)]
-pub struct TlsFiles<'a> {
-    pub section: &'static str,
-    /// Certificate authorities to trust; empty: the system's.
-    pub ca: &'a Path,
-    pub cert: &'a Path,
-    pub key: &'a Path,
-    pub verify: Verify,
-}
-
-/// Why TLS cannot be set up from the configuration.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TlsError(pub String);
 
 /// A client's side of TLS: CA file or the system's roots, client certificate, verification.
 pub fn client_config(files: &TlsFiles<'_>) -> Result<Arc<ClientConfig>, TlsError> {
@@ -46,10 +29,13 @@ pub fn client_config(files: &TlsFiles<'_>) -> Result<Arc<ClientConfig>, TlsError
     let config = if files.cert.as_os_str().is_empty() {
         builder.with_no_client_auth()
     } else {
-        let (chain, key) = (certificates(files, "tls_cert", files.cert)?, private_key(files)?);
+        let (chain, key) = (
+            certificates(files.section, "tls_cert", files.cert)?,
+            private_key(files.section, files.key)?,
+        );
         builder
             .with_client_auth_cert(chain, key)
-            .map_err(|e| bad_file(files, "tls_cert", files.cert, e))?
+            .map_err(|e| bad_file(files.section, "tls_cert", files.cert, e))?
     };
     Ok(Arc::new(config))
 }
@@ -76,35 +62,7 @@ fn roots(files: &TlsFiles<'_>) -> Result<RootCertStore, TlsError> {
         }
         return Ok(store);
     }
-    let found = certificates(files, "tls_ca", files.ca)?;
-    let (added, _) = store.add_parsable_certificates(found);
-    if added == 0 {
-        return Err(bad_file(files, "tls_ca", files.ca, "no usable certificate in it"));
-    }
-    Ok(store)
-}
-
-fn certificates(
-    files: &TlsFiles<'_>,
-    what: &str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|e| bad_file(files, what, path, e))
-}
-
-fn private_key(files: &TlsFiles<'_>) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(files.key).map_err(|e| bad_file(files, "tls_key", files.key, e))
-}
-
-fn bad_file(
-    files: &TlsFiles<'_>,
-    what: &str,
-    path: &Path,
-    error: impl std::fmt::Display,
-) -> TlsError {
-    TlsError(format!("{}.{what} {}: {error}", files.section, path.display()))
+    trusted(files.section, "tls_ca", files.ca)
 }
 
 /// Does not ask whom the certificate was made for: any that one of `roots` has signed

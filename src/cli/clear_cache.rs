@@ -1,0 +1,39 @@
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::Options;
+use super::client::AdminClient;
+use super::{job, show};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    /// Only keys that match this Redis glob.
+    #[arg(long)]
+    pattern: Option<String>,
+    /// Keys per second to look at; 0: as fast as it goes.
+    #[arg(long)]
+    rate: Option<u64>,
+    /// Do not ask.
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let client = AdminClient::new(&arguments.options)?;
+    let which = arguments.pattern.as_deref().unwrap_or("all keys");
+    job::confirm(
+        &format!("Drop the copies of {which} from Redis? PostgreSQL keeps them."),
+        arguments.force,
+    )?;
+    let body = json!({ "pattern": arguments.pattern, "rate": arguments.rate });
+    let started = client.post("/admin/database/cache/clear?wait=false", &body)?;
+    let ended = job::follow(&client, started)?;
+    show::print(&ended.result, arguments.options.json)?;
+    if !ended.done {
+        anyhow::bail!("{}", ended.message);
+    }
+    Ok(ExitCode::SUCCESS)
+}

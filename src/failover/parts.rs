@@ -1,0 +1,97 @@
+//! The mirror on its thread.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::Failover;
+use crate::local::StartError;
+use crate::mirror::{Mirror, MirrorError, Stop};
+
+/// The mirror's commands run deep inside its futures; only what is touched takes memory.
+const MIRROR_STACK: usize = 16 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PartError {
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+    #[error(transparent)]
+    Local(#[from] StartError),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A mirror that is ready to run.
+pub struct Part(Mirror);
+
+/// A mirror that runs.
+pub struct RunningMirror {
+    thread: JoinHandle<()>,
+    stop: Stop,
+    ended: oneshot::Receiver<bool>,
+    /// PostgreSQL turned out to lead.
+    pub led: Arc<Notify>,
+}
+
+impl Failover {
+    pub(super) fn mirror(&self) -> Result<Part, PartError> {
+        let mirror = Mirror::new(
+            Arc::clone(&self.config),
+            &self.redis,
+            Arc::clone(&self.gate),
+            Arc::clone(&self.status),
+            Arc::clone(&self.presence),
+        )?;
+        Ok(Part(mirror))
+    }
+}
+
+impl Part {
+    pub fn start(self) -> Result<RunningMirror, PartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(PartError::Thread)?;
+        let stop = Stop::new(CancellationToken::new());
+        let (said, ended) = oneshot::channel();
+        let (led, mine) = (self.0.led(), stop.clone());
+        let work = move || {
+            let drained = runtime.block_on(self.0.run(mine));
+            // Whoever asked may be gone.
+            let _ = said.send(drained);
+        };
+        let thread = std::thread::Builder::new().name("mirror".into()).stack_size(MIRROR_STACK);
+        let thread = thread.spawn(work).map_err(PartError::Thread)?;
+        Ok(RunningMirror { thread, stop, ended, led })
+    }
+}
+
+impl RunningMirror {
+    /// The process ends.
+    pub async fn stop_gently(self) {
+        self.stop.gently.cancel();
+        self.joined().await;
+    }
+
+    /// Redis is gone. True when PostgreSQL has all that was received of it; that is waited for until the process
+    /// ends.
+    pub async fn stop_at_once(mut self, over: &CancellationToken) -> bool {
+        self.stop.received.cancel();
+        tokio::select! {
+            drained = &mut self.ended => {
+                self.joined().await;
+                drained.unwrap_or(false)
+            }
+            () = over.cancelled() => {
+                self.stop.gently.cancel();
+                self.joined().await;
+                false
+            }
+        }
+    }
+
+    async fn joined(self) {
+        // A thread that panicked has been logged.
+        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+    }
+}
