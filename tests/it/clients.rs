@@ -85,6 +85,8 @@ fn ioredis_over_tls() {
     let mut tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
         .redis(&redis)
         .postgres(&postgres)
+        // The suite takes Redis away and expects errors.
+        .mode("redis_only")
         .set("listen", "tls_address", format!("127.0.0.1:{}", port.number()))
         .set("listen", "tls_cert", certificates.path("server.crt"))
         .set("listen", "tls_key", certificates.path("server.key"))
