@@ -21,5 +21,6 @@ pub mod server;
 pub mod store;
 pub mod strategy;
 pub mod sync;
+pub mod tenure;
 mod tls;
 pub mod upstream;

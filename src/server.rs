@@ -17,6 +17,7 @@ use crate::open_files;
 use crate::process::{Asked, Reload, Signals, tell_systemd};
 use crate::proxy::{Activated, BindError, Listeners, Shared, run_worker};
 use crate::strategy::{CommitGate, Presence, Status};
+use crate::tenure;
 use crate::upstream::{ConnectError, Connector, Leave, Route, To};
 
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,8 @@ pub enum ServerError {
     Local(#[from] StartError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error("cannot start the thread that asks for the lease: {0}")]
+    Lease(#[source] std::io::Error),
     #[error("cannot start a worker: {0}")]
     Worker(#[source] std::io::Error),
 }
@@ -69,6 +72,8 @@ pub struct Server {
     leads: Option<failover::Running>,
     /// Answers in `postgres_only`; ends when nobody can ask any more.
     local: Option<LocalServer>,
+    /// Ends when nothing is written to PostgreSQL any more.
+    lease: Option<tenure::Running>,
     /// The last to end: it says until then that the process is stopping.
     admin: Option<Admin>,
     address: std::net::SocketAddr,
@@ -93,19 +98,33 @@ impl Server {
         };
         let listeners = Listeners::bind(&config.listen, count, Activated::take())?;
         let address = listeners[0].tcp.local_addr().map_err(ServerError::Worker)?;
-        let (connector, local) = match mode {
-            Mode::PostgresOnly | Mode::DatabaseFirst => {
+        // Without PostgreSQL there is nothing of which only one may take care.
+        let lease = match mode {
+            Mode::RedisOnly => None,
+            _ => Some(tenure::start(&config, &status).map_err(ServerError::Lease)?),
+        };
+        let tenure = lease.as_ref().map(|lease| Arc::clone(&lease.tenure));
+        let (connector, local) = match (mode, &tenure) {
+            (Mode::PostgresOnly | Mode::DatabaseFirst, Some(tenure)) => {
                 let (connect, incoming) = mpsc::unbounded_channel();
                 let connector = Connector::routed(&config.redis, Route::new(To::Local(connect)))?;
                 let redis = Connector::new(&config.redis)?;
-                let of = (Arc::new(config.clone()), Arc::clone(&gate), Arc::clone(&status));
-                (connector, Some(LocalServer::start(of.0, of.1, of.2, redis, incoming, None)?))
+                let server = LocalServer::start(
+                    Arc::new(config.clone()),
+                    Arc::clone(&gate),
+                    Arc::clone(tenure),
+                    Arc::clone(&status),
+                    redis,
+                    incoming,
+                    None,
+                )?;
+                (connector, Some(server))
             }
-            Mode::DualWrite | Mode::CacheFirst => {
+            (Mode::DualWrite | Mode::CacheFirst, Some(_)) => {
                 let route = Route::new(To::Nobody(Leave::Cut));
                 (Connector::routed(&config.redis, route)?, None)
             }
-            Mode::RedisOnly => (Connector::new(&config.redis)?, None),
+            _ => (Connector::new(&config.redis)?, None),
         };
         let connector = Arc::new(connector);
         // The operator wants to know how Redis is, whoever answers clients meanwhile.
@@ -122,19 +141,20 @@ impl Server {
             log_level,
         };
         let admin = Admin::start(subject, shutdown.clone())?;
-        let leads = match connector.route().filter(|_| mode.has_mirror()) {
-            Some(route) => {
+        let leads = match (connector.route().filter(|_| mode.has_mirror()), tenure) {
+            (Some(route), Some(tenure)) => {
                 let failover = Failover {
                     config: Arc::new(config.clone()),
                     redis: (*looked_at).clone(),
                     route: Arc::clone(route),
                     gate: Arc::clone(&gate),
+                    tenure,
                     status: Arc::clone(&status),
                     presence: Arc::clone(&presence),
                 };
                 Some(failover.start()?)
             }
-            None => None,
+            _ => None,
         };
         let shared = Arc::new(Shared::new(config, connector, gate, status, presence, shutdown));
         let mut workers = Vec::new();
@@ -155,7 +175,7 @@ impl Server {
             strategy = shared.status.strategy.as_str(),
             "ready for clients"
         );
-        Ok(Server { workers, leads, local, admin, address })
+        Ok(Server { workers, leads, local, lease, admin, address })
     }
 
     /// Where clients connect.
@@ -176,6 +196,9 @@ impl Server {
             }
             if let Some(leads) = self.leads {
                 leads.stop();
+            }
+            if let Some(lease) = self.lease {
+                lease.stop();
             }
             if let Some(admin) = self.admin {
                 admin.stop();

@@ -92,7 +92,8 @@ pub async fn status(State(app): State<App>) -> Success<Value> {
             crate::config::Ack::Redis => "redis",
         },
         "holding": app.holding(),
-        "role": metrics::ROLE,
+        "role": status.role().0.as_str(),
+        "leader": status.role().1,
         "uptimeSeconds": status.started.elapsed().as_secs(),
         "version": env!("CARGO_PKG_VERSION"),
     }))

@@ -10,6 +10,7 @@
 //! At each change nobody answers for a moment: connections of before end first ([`Route`]). When both are gone
 //! clients are told so, and what comes back first serves, provided that it has everything that was acknowledged.
 
+mod apart;
 mod parts;
 mod probe;
 
@@ -25,10 +26,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::local::{FailoverLink, LocalServer, LocalState};
 use crate::mirror::reach;
-use crate::strategy::{CommitGate, Lead, MirrorState, Presence, Status};
+use crate::strategy::{CommitGate, Gap, Lead, MirrorState, Presence, Status};
+use crate::tenure::{Standing, Tenure};
 use crate::upstream::{Connector, Leave, Route, SideManager, To};
+use apart::{POSTGRES, REDIS};
 pub use parts::PartError;
-use parts::RunningMirror;
+use parts::{Part, RunningMirror};
 use probe::Health;
 
 /// How often is looked at what nobody tells.
@@ -37,6 +40,8 @@ const TICK: Duration = Duration::from_millis(20);
 const LINK_PATIENCE: Duration = Duration::from_millis(100);
 /// How long PostgreSQL may take to serve before clients are told.
 const OPENING: Duration = Duration::from_secs(2);
+/// How long clients wait at the start for it to be known whether another proxy leads.
+const OUTSET: Duration = Duration::from_secs(1);
 /// How long giving the lead back may take.
 const GIVING: Duration = Duration::from_secs(5);
 /// In the spool's directory while PostgreSQL leads: a restarted process knows it before it serves.
@@ -49,15 +54,20 @@ pub struct Failover {
     pub redis: Connector,
     pub route: Arc<Route>,
     pub gate: Arc<CommitGate>,
+    pub tenure: Arc<Tenure>,
     pub status: Arc<Status>,
     pub presence: Arc<Presence>,
 }
 
 enum Stage {
+    /// Nobody has been answered yet.
+    Outset(Part),
     /// Redis leads.
     Redis(RunningMirror),
     /// PostgreSQL leads.
     Local(Local),
+    /// Another proxy leads, and Redis may not be asked.
+    Apart,
 }
 
 struct Local {
@@ -72,12 +82,10 @@ impl Failover {
     pub fn start(self) -> Result<Running, PartError> {
         let led = self.marker().exists();
         // The spool is looked at in any case, so that what is wrong with it is said at the start.
-        let mirror = self.mirror()?;
+        let mirror = self.mirror(true)?;
+        self.presence.set(Gap::Unknown, true);
         let stage = match led {
-            false => {
-                self.route.turn(To::Redis);
-                Stage::Redis(mirror.start()?)
-            }
+            false => Stage::Outset(mirror),
             true => Stage::Local(self.local()?),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,6 +106,8 @@ impl Failover {
         let probing = tokio::spawn(probe::watch(manager, Arc::clone(&self.route), limit, said));
         loop {
             let next = match stage {
+                Stage::Outset(mirror) => self.begin(mirror).await,
+                Stage::Apart => self.apart(health.clone(), &over).await,
                 Stage::Redis(mirror) => self.under_redis(mirror, health.clone(), &over).await,
                 Stage::Local(local) => self.under_local(local, health.clone(), &over).await,
             };
@@ -114,6 +124,15 @@ impl Failover {
         probing.abort();
     }
 
+    async fn begin(&self, mirror: Part) -> Result<Option<Stage>, PartError> {
+        self.outset().await;
+        if self.is_passed_by() {
+            return Ok(Some(Stage::Apart));
+        }
+        self.turn_to_redis();
+        Ok(Some(Stage::Redis(mirror.start()?)))
+    }
+
     /// Redis leads, until it is gone; `None` at the end.
     async fn under_redis(
         &self,
@@ -122,7 +141,17 @@ impl Failover {
         over: &CancellationToken,
     ) -> Result<Option<Stage>, PartError> {
         self.status.set_lead(Lead::Redis, "");
+        let mut standing = self.tenure.watch();
         loop {
+            let leads = match standing.borrow_and_update().clone() {
+                Standing::Leader(_) => true,
+                Standing::Standby(_) => false,
+                Standing::Starting | Standing::Away(_) => mirror.leads,
+            };
+            if leads != mirror.leads {
+                mirror.yielded().await;
+                mirror = self.mirror(leads)?.start()?;
+            }
             tokio::select! {
                 () = over.cancelled() => {
                     mirror.stop_gently().await;
@@ -135,6 +164,12 @@ impl Failover {
                     return Ok(Some(Stage::Local(self.local()?)));
                 }
                 () = tokio::time::sleep(TICK) => {}
+                _ = standing.changed() => continue,
+            }
+            if self.is_passed_by() {
+                self.leave(Leave::Cut).await;
+                mirror.stop_at_once(over).await;
+                return Ok(Some(Stage::Apart));
             }
             let postgres = self.status.postgres_up.load(Ordering::Relaxed);
             self.route.set_patient(postgres);
@@ -143,8 +178,15 @@ impl Failover {
             if !postgres || syncing || !self.status.mirror.synced.load(Ordering::Relaxed) {
                 continue;
             }
-            tracing::warn!(reason = why, "Redis is gone: PostgreSQL takes over");
             self.status.set_lead(Lead::Nobody, &why);
+            if !mirror.leads {
+                tracing::warn!(reason = why, "Redis is gone, and another proxy leads");
+                self.leave(Leave::Cut).await;
+                mirror.stop_at_once(over).await;
+                return Ok(Some(Stage::Apart));
+            }
+            tracing::warn!(reason = why, "Redis is gone: PostgreSQL takes over");
+            self.tenure.set_lead(POSTGRES);
             self.leave(Leave::Cut).await;
             self.rest_of_link().await;
             if mirror.stop_at_once(over).await {
@@ -152,8 +194,9 @@ impl Failover {
                 return Ok(Some(Stage::Local(self.local()?)));
             }
             // PostgreSQL has gone too: the mirror goes on where it was.
-            mirror = self.mirror()?.start()?;
-            self.route.turn(To::Redis);
+            mirror = self.mirror(true)?.start()?;
+            self.presence.set(Gap::Unknown, true);
+            self.turn_to_redis();
             self.status.set_lead(Lead::Redis, "");
         }
     }
@@ -182,6 +225,11 @@ impl Failover {
                 }
                 () = tokio::time::sleep(TICK) => {}
             }
+            if let Standing::Standby(_) = self.tenure.standing() {
+                self.leave(Leave::Cut).await;
+                server.stopped().await;
+                return Ok(Some(Stage::Apart));
+            }
             let healthy = *health.borrow() == Health::Well;
             well.send_if_modified(|well| std::mem::replace(well, healthy) != healthy);
             let now = *state.borrow();
@@ -190,7 +238,7 @@ impl Failover {
                 tracing::info!("Redis is back and lacks nothing: it leads again");
                 self.leave(Leave::Cut).await;
                 server.stopped().await;
-                return Ok(Some(self.to_redis()?));
+                return Ok(Some(self.to_redis(true)?));
             }
             if !*ready.borrow() || now != LocalState::Serves {
                 continue;
@@ -204,7 +252,7 @@ impl Failover {
             let over = *state.borrow();
             if over == LocalState::GaveBack {
                 server.stopped().await;
-                return Ok(Some(self.to_redis()?));
+                return Ok(Some(self.to_redis(true)?));
             }
             self.status.set_lead(Lead::Postgres, "Redis did not take everything");
             self.route.turn(To::Local(sender.clone()));
@@ -225,13 +273,17 @@ impl Failover {
         !replid.is_empty() && reached.is_some_and(|reached| reached >= offset)
     }
 
-    fn to_redis(&self) -> Result<Stage, PartError> {
+    fn to_redis(&self, leads: bool) -> Result<Stage, PartError> {
         self.mark(false);
         self.gate.open();
-        let mirror = self.mirror()?.start()?;
-        self.presence.set(crate::strategy::Gap::Unknown, false);
-        self.route.turn(To::Redis);
+        let mirror = self.mirror(leads)?.start()?;
+        self.turn_to_redis();
         Ok(Stage::Redis(mirror))
+    }
+
+    fn turn_to_redis(&self) {
+        self.tenure.set_lead(REDIS);
+        self.route.turn(To::Redis);
     }
 
     /// Has the connections of clients end.
@@ -252,6 +304,7 @@ impl Failover {
 
     fn local(&self) -> Result<Local, PartError> {
         self.presence.clear();
+        self.tenure.set_lead(POSTGRES);
         let (sender, incoming) = mpsc::unbounded_channel();
         let (well, of_well) = watch::channel(false);
         let (of_ready, ready) = watch::channel(false);
@@ -259,6 +312,7 @@ impl Failover {
         let server = LocalServer::start(
             Arc::clone(&self.config),
             Arc::clone(&self.gate),
+            Arc::clone(&self.tenure),
             Arc::clone(&self.status),
             self.redis.clone(),
             incoming,

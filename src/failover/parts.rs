@@ -23,28 +23,34 @@ pub enum PartError {
     Thread(#[source] std::io::Error),
 }
 
-/// A mirror that is ready to run.
-pub struct Part(Mirror);
+/// A mirror that is ready to run, or to stand by.
+pub struct Part {
+    mirror: Mirror,
+    leads: bool,
+}
 
 /// A mirror that runs.
 pub struct RunningMirror {
     thread: JoinHandle<()>,
     stop: Stop,
     ended: oneshot::Receiver<bool>,
+    /// False when it stands by.
+    pub leads: bool,
     /// PostgreSQL turned out to lead.
     pub led: Arc<Notify>,
 }
 
 impl Failover {
-    pub(super) fn mirror(&self) -> Result<Part, PartError> {
+    pub(super) fn mirror(&self, leads: bool) -> Result<Part, PartError> {
         let mirror = Mirror::new(
             Arc::clone(&self.config),
             &self.redis,
             Arc::clone(&self.gate),
+            Arc::clone(&self.tenure),
             Arc::clone(&self.status),
             Arc::clone(&self.presence),
         )?;
-        Ok(Part(mirror))
+        Ok(Part { mirror, leads })
     }
 }
 
@@ -54,15 +60,19 @@ impl Part {
         let runtime = runtime.map_err(PartError::Thread)?;
         let stop = Stop::new(CancellationToken::new());
         let (said, ended) = oneshot::channel();
-        let (led, mine) = (self.0.led(), stop.clone());
+        let Part { mirror, leads } = self;
+        let (led, mine) = (mirror.led(), stop.clone());
         let work = move || {
-            let drained = runtime.block_on(self.0.run(mine));
+            let drained = match leads {
+                true => runtime.block_on(mirror.run(mine)),
+                false => runtime.block_on(mirror.stand_by(mine)),
+            };
             // Whoever asked may be gone.
             let _ = said.send(drained);
         };
         let thread = std::thread::Builder::new().name("mirror".into()).stack_size(MIRROR_STACK);
         let thread = thread.spawn(work).map_err(PartError::Thread)?;
-        Ok(RunningMirror { thread, stop, ended, led })
+        Ok(RunningMirror { thread, stop, ended, leads, led })
     }
 }
 
@@ -70,6 +80,12 @@ impl RunningMirror {
     /// The process ends.
     pub async fn stop_gently(self) {
         self.stop.gently.cancel();
+        self.joined().await;
+    }
+
+    /// Another one goes on in its place. Replies that wait go on waiting.
+    pub async fn yielded(self) {
+        self.stop.yields.cancel();
         self.joined().await;
     }
 

@@ -11,7 +11,7 @@
 //! barriers that come by in `PUBLISH` are committed with the changes before them; only then are
 //! the replies to writes released.
 //!
-//! One proxy serves at a time, the one that has the lease ([`tenure`]); others stand by.
+//! One proxy serves at a time, the one that has the lease ([`crate::tenure`]); others stand by.
 //!
 //! When it stands in for a Redis that is gone, Redis gets the lead back ([`failback`]).
 //!
@@ -49,7 +49,6 @@ mod server;
 mod session;
 mod slowlog;
 mod statistics;
-mod tenure;
 mod tracking;
 mod transaction;
 mod users;

@@ -20,8 +20,9 @@ use super::period::{Credentials, Outset, Period};
 use super::server::{Ends, LocalState};
 use crate::config::{Config, Mode};
 use crate::resp::{RequestLimits, encode_error};
-use crate::store::{Lease, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::strategy::{CommitGate, Status};
+use crate::tenure::Tenure;
 use crate::upstream::{ConnectError, Connector, SideManager};
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -53,8 +54,6 @@ pub(super) struct Office {
     waiting: Vec<DuplexStream>,
     /// Ends the sessions that Redis serves.
     back: CancellationToken,
-    /// Another proxy has the lease, which has been said.
-    standing_by: bool,
     /// For whoever started this.
     state: watch::Sender<LocalState>,
     /// Redis, which has everything, is to lead again.
@@ -90,6 +89,7 @@ impl Office {
         config: Arc<Config>,
         credentials: Credentials,
         gate: Arc<CommitGate>,
+        tenure: Arc<Tenure>,
         status: Arc<Status>,
         redis: Connector,
         ends: Ends,
@@ -119,6 +119,7 @@ impl Office {
                 credentials,
                 incoming: Arc::clone(&incoming),
                 gate,
+                tenure,
                 follower,
             }),
             status,
@@ -127,7 +128,6 @@ impl Office {
             why: None,
             waiting: Vec::new(),
             back: CancellationToken::new(),
-            standing_by: false,
             state,
             give_back,
             failback,
@@ -146,16 +146,15 @@ impl Office {
             let outset = Rc::clone(&self.outset);
             let Some(opened) = self.meanwhile(Period::open(&outset)).await else { return };
             let error = match opened {
-                Ok((period, store, lease)) => {
+                Ok((period, store)) => {
                     pause = FIRST_RETRY;
                     self.status.set_postgres(true);
-                    self.standing_by = false;
                     tracing::info!("PostgreSQL serves");
                     std::mem::take(&mut self.back).cancel();
                     // The workers need not wait for their next look.
                     self.status.reconnect.notify_waiters();
                     self.state.send_replace(LocalState::Serves);
-                    let served = self.serve(&period, &store, &lease).await;
+                    let served = self.serve(&period, &store).await;
                     period.end();
                     match served {
                         Ok(Served::Shutdown) => return,
@@ -169,7 +168,14 @@ impl Office {
                 Err(error) => Failed::Lead(error),
             };
             self.away(&error).await;
-            if self.meanwhile(tokio::time::sleep(pause)).await.is_none() {
+            let mut standing = outset.tenure.watch();
+            let news = async {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = standing.changed() => {}
+                }
+            };
+            if self.meanwhile(news).await.is_none() {
                 return;
             }
             pause = (pause * 2).min(LAST_RETRY);
@@ -187,11 +193,7 @@ impl Office {
         let owes = follower.is_some_and(|(follower, _)| !follower.debts.is_empty());
         self.state.send_replace(LocalState::Away { owes });
         match error {
-            Failed::Lead(LeadError::Store(StoreError::Held { .. })) if self.standing_by => {}
-            Failed::Lead(LeadError::Store(StoreError::Held { holder })) => {
-                self.standing_by = true;
-                tracing::info!(%holder, "standing by: another proxy serves");
-            }
+            Failed::Lead(LeadError::Store(StoreError::Held { .. })) => {}
             error if news || self.why.is_none() => tracing::warn!(%error, "PostgreSQL is away"),
             _ => {}
         }
@@ -202,12 +204,7 @@ impl Office {
     }
 
     /// Serves until the shutdown, until PostgreSQL fails, or until Redis is to lead again.
-    async fn serve(
-        &mut self,
-        period: &Rc<Period>,
-        store: &Store,
-        lease: &Lease,
-    ) -> Result<Served, Failed> {
+    async fn serve(&mut self, period: &Rc<Period>, store: &Store) -> Result<Served, Failed> {
         let failback = self.failback.clone();
         let bringing = failback.clone().map(|failback| tokio::task::spawn_local(failback.run()));
         let _ends_with_us = bringing.map(|task| AbortOnDrop(task.abort_handle()));
@@ -218,7 +215,7 @@ impl Office {
             link::serve(period, stream);
         }
         let mut keeping = pin!(period.keep(store));
-        let mut leased = pin!(period.tenure.keep(lease));
+        let mut leased = pin!(period.tenure.lost(period.token));
         loop {
             tokio::select! {
                 failed = &mut keeping => {

@@ -16,7 +16,6 @@ use super::follower::{Follower, LeadError};
 use super::peer::Peer;
 use super::slowlog::SlowLog;
 use super::statistics::Statistics;
-use super::tenure::Tenure;
 use super::tracking::Tracking;
 use super::transaction::Awaited;
 use super::users::Users;
@@ -25,8 +24,9 @@ use crate::config::Config;
 use crate::engine::script::Scripts;
 use crate::engine::{Expiry, Keyspace, Need};
 use crate::resp::RequestLimits;
-use crate::store::{Lease, Store};
+use crate::store::Store;
 use crate::strategy::{Barrier, CommitGate};
+use crate::tenure::Tenure;
 use crate::upstream::Connector;
 
 /// The user and password of `redis.url`.
@@ -42,6 +42,7 @@ pub(super) struct Outset {
     pub credentials: Credentials,
     pub incoming: Arc<Incoming>,
     pub gate: Arc<CommitGate>,
+    pub tenure: Arc<Tenure>,
     /// For `database_first`, with the Redis that follows.
     pub follower: Option<(Rc<Follower>, Connector)>,
 }
@@ -52,7 +53,9 @@ pub(super) struct Period {
     pub limits: RequestLimits,
     pub gate: Arc<CommitGate>,
     pub started: Instant,
-    pub tenure: Tenure,
+    pub tenure: Arc<Tenure>,
+    /// The number of the lease that it serves under.
+    pub token: i64,
     pub keyspace: RefCell<Keyspace>,
     pub scripts: RefCell<Scripts>,
     /// Shared with scripts, which publish while they hold the keyspace.
@@ -97,17 +100,18 @@ pub(super) struct Period {
 
 impl Period {
     /// Connects to PostgreSQL, as the only writer from here on.
-    pub async fn open(outset: &Outset) -> Result<(Rc<Period>, Store, Lease), LeadError> {
-        let Outset { config, credentials, gate, follower, incoming } = outset;
+    pub async fn open(outset: &Outset) -> Result<(Rc<Period>, Store), LeadError> {
+        let Outset { config, credentials, gate, tenure, follower, incoming } = outset;
+        let token = tenure.token().await?;
         let store = Store::connect(&config.postgres).await?;
         store.prepare(&config.family).await?;
-        let (tenure, lease) = Tenure::begin(&config.postgres, &config.listen).await?;
+        store.under(token);
         match follower {
             Some((follower, redis)) => {
                 // It may take long.
                 tokio::select! {
-                    led = follower.lead(&store, config, redis) => led?,
-                    lost = tenure.keep(&lease) => return Err(lost.into()),
+                    led = follower.lead(&store, tenure, config, redis) => led?,
+                    lost = tenure.lost(token) => return Err(lost.into()),
                 }
             }
             None => {
@@ -145,7 +149,8 @@ impl Period {
             config: Arc::clone(config),
             gate: Arc::clone(gate),
             started: Instant::now(),
-            tenure,
+            tenure: Arc::clone(tenure),
+            token,
             keyspace: RefCell::new(keyspace),
             scripts: RefCell::new(scripts),
             channels,
@@ -172,7 +177,7 @@ impl Period {
             over: CancellationToken::new(),
             finishing: Cell::new(false),
         };
-        Ok((Rc::new(period), store, lease))
+        Ok((Rc::new(period), store))
     }
 
     /// Closes all connections.

@@ -11,6 +11,7 @@ use super::period::Credentials;
 use crate::config::Config;
 use crate::store::{Store, StoreError};
 use crate::strategy::{CommitGate, Status};
+use crate::tenure::Tenure;
 use crate::upstream::{Connector, Local};
 
 /// Scripts and long chains of values are worked on deep inside; only what is touched takes memory.
@@ -71,6 +72,7 @@ impl LocalServer {
     pub fn start(
         config: Arc<Config>,
         gate: Arc<CommitGate>,
+        tenure: Arc<Tenure>,
         status: Arc<Status>,
         redis: Connector,
         incoming: mpsc::UnboundedReceiver<DuplexStream>,
@@ -98,7 +100,8 @@ impl LocalServer {
                 .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => runtime.block_on(async move {
-                    let office = Office::new(config, credentials, gate, status, redis, ends);
+                    let office =
+                        Office::new(config, credentials, gate, tenure, status, redis, ends);
                     match office {
                         Ok(office) => office.run().await,
                         Err(error) => tracing::error!(%error, "the local server cannot run"),

@@ -79,7 +79,7 @@ impl Session {
 
     /// Answers one command.
     pub async fn handle(&mut self, args: Vec<Bytes>, link: &mut Link) -> Result<Flow, Gone> {
-        self.period.while_in_office().await;
+        self.period.tenure.lasting().await;
         self.period.commands.set(self.period.commands.get() + 1);
         // A subcommand is no command.
         let command = commands::lookup(&args[0]).filter(|found| !found.name.contains('|'));

@@ -15,11 +15,13 @@ mod history;
 mod info;
 mod link;
 mod log;
+mod others;
 mod recall;
 pub mod replica;
 mod shared;
 mod snapshot;
 mod spool;
+mod standby;
 mod warm;
 mod watch;
 
@@ -34,7 +36,8 @@ pub use evictions::{declare as declare_partial, declare_whole};
 
 use crate::config::Config;
 use crate::store::{Store, StoreError};
-use crate::strategy::{CommitGate, Gap, MirrorState, Missing, Presence, Status};
+use crate::strategy::{CommitGate, MirrorState, Missing, Presence, Status};
+use crate::tenure::Tenure;
 use crate::upstream::{Connector, SideManager, SidePool};
 pub use history::reach;
 use shared::Shared;
@@ -62,6 +65,7 @@ impl Mirror {
         config: Arc<Config>,
         connector: &Connector,
         gate: Arc<CommitGate>,
+        tenure: Arc<Tenure>,
         status: Arc<Status>,
         presence: Arc<Presence>,
     ) -> Result<Mirror, MirrorError> {
@@ -72,9 +76,9 @@ impl Mirror {
             // From the first write on; a first sync, or a PostgreSQL that stays away, opens it.
             gate.close();
         }
-        let shared = Arc::new(Shared::new(config, gate, status, presence, log::Log::new(spool)));
+        let shared =
+            Arc::new(Shared::new(config, gate, tenure, status, presence, log::Log::new(spool)));
         evictions::remember(&shared);
-        shared.presence.set(Gap::Unknown, true);
         let missing = shared.presence.attend();
         Ok(Mirror { shared, side, missing })
     }
@@ -88,7 +92,8 @@ impl Mirror {
     /// parts share one thread: call it on a current-thread runtime of its own.
     pub async fn run(self, stop: Stop) -> bool {
         let Mirror { shared, side, missing } = self;
-        let Stop { gently: shutdown, received } = stop;
+        let Stop { gently: shutdown, received, yields } = stop;
+        let others = tokio::spawn(others::serve(Arc::clone(&shared), side.clone()));
         let evictions = tokio::spawn(evictions::keep(Arc::clone(&shared), side.clone()));
         let warm = tokio::spawn(warm::serve(Arc::clone(&shared), side.clone()));
         let recall = tokio::spawn(recall::serve(Arc::clone(&shared), side.clone(), missing));
@@ -101,20 +106,28 @@ impl Mirror {
         ));
         let link = tokio::spawn(link::keep(Arc::clone(&shared), side.clone()));
         let watch = tokio::spawn(watch::watch(Arc::clone(&shared)));
-        let applier = tokio::select! {
-            applier = apply::Applier::start(Arc::clone(&shared), side, received.clone()) => Some(applier),
-            () = received.cancelled() => None,
+        let work = async {
+            let mut applier = tokio::select! {
+                applier = apply::Applier::start(Arc::clone(&shared), side, received.clone()) => applier,
+                () = received.cancelled() => return false,
+            };
+            applier.run(|| !shutdown.is_cancelled()).await
         };
-        let mut drained = false;
-        if let Some(mut applier) = applier {
-            drained = applier.run(|| !shutdown.is_cancelled()).await;
-        }
+        let drained = tokio::select! {
+            drained = work => drained,
+            () = yields.cancelled() => false,
+        };
         ending.abort();
         link.abort();
         watch.abort();
         recall.abort();
         warm.abort();
         evictions.abort();
+        others.abort();
+        if yields.is_cancelled() {
+            // Who waits is answered under another proxy's lead.
+            return false;
+        }
         shared.gate.refuse(false);
         shared.gate.open();
         shared.status.mirror.set_state(MirrorState::Off, "");
@@ -129,10 +142,12 @@ pub struct Stop {
     pub gently: CancellationToken,
     /// Redis is gone: what has been received is committed, however long it takes.
     pub received: CancellationToken,
+    /// Another proxy leads, or this one does from now on: replies that wait go on waiting.
+    pub yields: CancellationToken,
 }
 
 impl Stop {
     pub fn new(gently: CancellationToken) -> Stop {
-        Stop { gently, received: CancellationToken::new() }
+        Stop { gently, received: CancellationToken::new(), yields: CancellationToken::new() }
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::apply::{PASS_OVER, recall_message};
+use super::standby;
 use crate::engine::Db;
 use crate::strategy::{Gap, MirrorState, Missing, RecallError, Recalled};
 use crate::upstream::{SideError, SideManager};
@@ -28,7 +29,7 @@ use crate::upstream::{SideError, SideManager};
 /// Keys looked for at once.
 const BATCH: usize = 512;
 /// How long the mirror may take to reach a mark, unless it takes over a snapshot.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether there is anything to wait for.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -46,7 +47,7 @@ pub enum State {
 }
 
 /// A key and the database it is in.
-type Name = (Db, Bytes);
+pub type Name = (Db, Bytes);
 type Question = (Vec<Name>, oneshot::Sender<Vec<State>>);
 
 /// Questions that wait for their mark, for the applier.
@@ -146,6 +147,9 @@ async fn bring_back(
     // Watched from here on. What has come back meanwhile is watched too, and left alone.
     let watched = lacking(connection, names, true).await?;
     let states = loop {
+        if shared.standby.is_on() {
+            break standby::states(shared, connection, &watched).await?;
+        }
         let syncs = full_syncs(shared);
         let (number, states) = shared.recalls.ask(watched.clone());
         let states = match publish(shared, connection, number).await {
@@ -311,7 +315,7 @@ async fn restore(
     Ok(())
 }
 
-fn refused(error: redis::RedisError) -> RecallError {
+pub fn refused(error: redis::RedisError) -> RecallError {
     from_redis(error.into())
 }
 

@@ -8,21 +8,28 @@ use tokio::sync::{Notify, watch};
 
 use super::evictions::Evictions;
 use super::log::Log;
+use super::others::Others;
 use super::recall::Recalls;
 use super::spool::SpoolError;
+use super::standby::Standby;
 use crate::config::Config;
 use crate::store::Position;
 use crate::strategy::{CommitGate, Families, Gap, MirrorState, Presence, Status};
+use crate::tenure::Tenure;
 
 /// What the parts of the mirror share.
 pub struct Shared {
     pub config: Arc<Config>,
     pub families: Families,
     pub gate: Arc<CommitGate>,
+    pub tenure: Arc<Tenure>,
+    pub others: Others,
     pub status: Arc<Status>,
     pub presence: Arc<Presence>,
     pub evictions: Evictions,
     pub recalls: Recalls,
+    /// Set while another proxy mirrors.
+    pub standby: Standby,
     pub log: Arc<Log>,
     /// True once PostgreSQL has told the position to go on from.
     pub ready: watch::Sender<bool>,
@@ -51,6 +58,7 @@ impl Shared {
     pub fn new(
         config: Arc<Config>,
         gate: Arc<CommitGate>,
+        tenure: Arc<Tenure>,
         status: Arc<Status>,
         presence: Arc<Presence>,
         log: Log,
@@ -59,8 +67,11 @@ impl Shared {
             families: Families::new(config.family.clone()),
             evictions: Evictions::new(gate.channel()),
             recalls: Recalls::default(),
+            standby: Standby::default(),
             config,
             gate,
+            tenure,
+            others: Others::default(),
             status,
             presence,
             log: Arc::new(log),

@@ -10,6 +10,8 @@ use crate::config::{Ack, Changeable, Mode, OnUnavailable, Strategy};
 use crate::strategy::MirrorState;
 
 const TICK: Duration = Duration::from_millis(20);
+/// After so long without progress the news of a commit may have been lost on its way.
+const LOST: Duration = Duration::from_millis(250);
 
 /// True when replies to writes wait for PostgreSQL as configured.
 pub fn waits_for_postgres(strategy: &Strategy) -> bool {
@@ -48,6 +50,7 @@ fn refuse(shared: &Shared, healthy: bool, over: bool, lag_ms: u64, patience: Dur
 pub async fn watch(shared: Arc<Shared>) {
     let wanted = waits_for_postgres(&shared.config.strategy);
     let mut healthy_at = Instant::now();
+    let mut nudged_at = Instant::now();
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
@@ -57,6 +60,10 @@ pub async fn watch(shared: Arc<Shared>) {
         mirror.spool_bytes.store(shared.log.spool_bytes(), Ordering::Relaxed);
         if !wanted {
             continue;
+        }
+        if nudged_at.elapsed() >= LOST {
+            shared.gate.nudge(LOST);
+            nudged_at = Instant::now();
         }
         let Changeable { ack_timeout: patience, on_unavailable, .. } = shared.config.now();
         let late = Duration::from_millis(lag) > patience || shared.gate.stalled_for() > patience;

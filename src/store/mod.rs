@@ -28,7 +28,7 @@ pub use bulk::{Behind, BulkLoader, BulkOutcome, Merge};
 pub use connect::Connector;
 pub use debt::Debt;
 pub use error::StoreError;
-pub use lease::Lease;
+pub use lease::{Asked, Held, Holder, Lease};
 pub use monitor::{Monitor, ServerState};
 pub use survey::Size;
 pub use types::{Commit, Flushed, Position};
@@ -47,6 +47,8 @@ pub struct Store {
     persists: OnceLock<persist::Prepared>,
     /// The writer's number; 0 until [`Store::position`] has taken one.
     epoch: AtomicI64,
+    /// The lease under which it may become the writer; 0: it needs none.
+    lease: AtomicI64,
 }
 
 impl Store {
@@ -65,7 +67,13 @@ impl Store {
             loads: OnceLock::new(),
             persists: OnceLock::new(),
             epoch: AtomicI64::new(0),
+            lease: AtomicI64::new(0),
         })
+    }
+
+    /// From now on [`Store::position`] fails with [`StoreError::Fenced`] unless the lease has this number.
+    pub fn under(&self, lease: i64) {
+        self.lease.store(lease, Ordering::Release);
     }
 
     /// Creates the schema or brings it up to date.
@@ -105,8 +113,11 @@ impl Store {
     /// its way; so the position stays what it is until this writer changes it.
     pub async fn position(&self) -> Result<Option<Position>, StoreError> {
         let claim = "UPDATE replication SET epoch = epoch + 1, updated_at = now()
+                     WHERE $1 = 0::bigint OR $1 = (SELECT token FROM lease WHERE name = 'writer')
                      RETURNING epoch, replid, repl_offset, db";
-        let row = self.session.run(self.session.client().query_one(claim, &[])).await?;
+        let lease = self.lease.load(Ordering::Acquire);
+        let row = self.session.run(self.session.client().query_opt(claim, &[&lease])).await?;
+        let row = row.ok_or(StoreError::Fenced)?;
         self.epoch.store(row.try_get(0)?, Ordering::Release);
         let replid: Option<String> = row.try_get(1)?;
         let offset: Option<i64> = row.try_get(2)?;

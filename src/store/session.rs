@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Connection, Error, Statement};
+use tokio_util::sync::CancellationToken;
 
 use super::StoreError;
 
@@ -15,6 +16,7 @@ use super::StoreError;
 pub struct Session {
     client: Client,
     driver: JoinHandle<()>,
+    ended: CancellationToken,
     timeout: Duration,
 }
 
@@ -73,8 +75,15 @@ impl Session {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // Its error also reaches every call that waits for an answer.
-        let driver = tokio::spawn(connection.map(|_| ()));
-        Session { client, driver, timeout }
+        let ended = CancellationToken::new();
+        let ends = ended.clone().drop_guard();
+        let driver = tokio::spawn(connection.map(|_| drop(ends)));
+        Session { client, driver, ended, timeout }
+    }
+
+    /// Resolves when the connection has ended.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     pub(super) fn client(&self) -> &Client {

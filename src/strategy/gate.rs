@@ -74,6 +74,8 @@ struct Progress {
     /// Since when there is no progress though Redis has a barrier that the mirror has not committed, or a
     /// reply is there that waits for one.
     since: Option<Instant>,
+    /// Another barrier is wanted behind those that are not committed.
+    nudged: bool,
 }
 
 impl CommitGate {
@@ -106,6 +108,9 @@ impl CommitGate {
 
     /// From now on replies to writes wait for the mirror's commit.
     pub fn close(&self) {
+        if self.holding() {
+            return;
+        }
         for source in self.sources.lock().values() {
             source.progress.lock().since = None;
         }
@@ -172,6 +177,19 @@ impl CommitGate {
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// Has sources that have made no progress for `patience` issue another barrier: the news of the commit of one may
+    /// have been lost.
+    pub fn nudge(&self, patience: Duration) {
+        for source in self.sources.lock().values() {
+            let mut progress = source.progress.lock();
+            if progress.since.is_some_and(|since| since.elapsed() >= patience) {
+                progress.nudged = true;
+                drop(progress);
+                source.committed.send_modify(|_| ());
+            }
+        }
+    }
+
     /// A place in the log for one connection that carries writes.
     pub fn source(self: &Arc<Self>) -> BarrierSource {
         let id = self.next_source.fetch_add(1, Ordering::Relaxed);
@@ -224,6 +242,22 @@ impl BarrierSource {
         let mut progress = self.shared.progress.lock();
         progress.issued += 1;
         format!("{}.{}", self.id, progress.issued)
+    }
+
+    /// As [`BarrierSource::issue`], for who asks with [`BarrierSource::reached`].
+    pub fn issue_numbered(&self) -> (u64, String) {
+        let message = self.issue();
+        (self.shared.progress.lock().issued, message)
+    }
+
+    /// True when the barrier of this number is committed, whether the gate holds or not.
+    pub fn reached(&self, number: u64) -> bool {
+        *self.receiver.borrow() >= number
+    }
+
+    /// True once after each [`CommitGate::nudge`] that was meant for this source.
+    pub fn take_nudge(&self) -> bool {
+        std::mem::take(&mut self.shared.progress.lock().nudged)
     }
 
     /// A reply is there already that waits for the barrier issued next.
@@ -384,6 +418,27 @@ mod tests {
         source.issue();
         gate.commit(&[Barrier { source: source.id, number: 4 }]);
         assert!(!stalls());
+    }
+
+    #[test]
+    fn who_makes_no_progress_is_nudged_once() {
+        let gate = CommitGate::new("test");
+        let source = gate.source();
+        gate.close();
+        let lost = source.issue();
+        source.answered(true);
+        // Somebody else begins to mirror, and closes what is closed.
+        gate.close();
+        gate.nudge(Duration::from_secs(60));
+        assert!(!source.take_nudge(), "it has not waited for long");
+        gate.nudge(Duration::ZERO);
+        assert!(source.take_nudge() && !source.take_nudge());
+        let (number, next) = source.issue_numbered();
+        assert!(!source.reached(number));
+        gate.commit(&[parsed(&next)]);
+        assert!(source.reached(number) && parsed(&lost).number < number);
+        gate.nudge(Duration::ZERO);
+        assert!(!source.take_nudge(), "nothing waits");
     }
 
     #[test]

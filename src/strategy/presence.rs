@@ -138,6 +138,19 @@ impl Presence {
         (before & bit != 0) != there
     }
 
+    /// All reasons, for [`Presence::adopt`].
+    pub fn reasons(&self) -> u8 {
+        self.gaps.load(Ordering::Acquire)
+    }
+
+    /// Takes over what another proxy says of the same Redis, except for `own` reasons, which stay what they are.
+    pub fn adopt(&self, reasons: u8, own: &[Gap]) {
+        let own = own.iter().fold(0, |bits, gap| bits | *gap as u8);
+        let adopted = |now: u8| Some(now & own | reasons & !own);
+        // It always succeeds.
+        let _ = self.gaps.fetch_update(Ordering::AcqRel, Ordering::Acquire, adopted);
+    }
+
     /// For people: `whole`, or the reasons.
     pub fn describe(&self) -> String {
         let reasons = Gap::ALL.iter().filter(|(gap, _)| self.has(*gap)).map(|(_, name)| *name);

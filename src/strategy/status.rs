@@ -65,6 +65,28 @@ impl Lead {
     }
 }
 
+/// What a proxy is among those that share a Redis and a PostgreSQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// PostgreSQL has not said, or the strategy does without it.
+    #[default]
+    None,
+    /// It mirrors, or serves from PostgreSQL.
+    Leader,
+    /// Another one does.
+    Standby,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::None => "none",
+            Role::Leader => "leader",
+            Role::Standby => "standby",
+        }
+    }
+}
+
 /// The mirror's counters, written by the mirror alone.
 #[derive(Debug)]
 pub struct MirrorStatus {
@@ -162,6 +184,8 @@ pub struct Status {
     pub follower: FollowerStatus,
     /// Who leads where Redis does by configuration, and why it is somebody else.
     lead: RwLock<(Lead, String)>,
+    /// What this proxy is among several, and who leads if that is another one.
+    role: RwLock<(Role, String)>,
     /// Changes of who leads.
     pub failovers: AtomicU64,
     /// Connected clients and accepted since start, kept by the listener.
@@ -186,6 +210,7 @@ impl Status {
             mirror: MirrorStatus::default(),
             follower: FollowerStatus::default(),
             lead: RwLock::default(),
+            role: RwLock::default(),
             failovers: AtomicU64::new(0),
             clients: AtomicU64::new(0),
             clients_total: AtomicU64::new(0),
@@ -212,6 +237,15 @@ impl Status {
     /// Who leads where Redis does by configuration, and why it is somebody else, for people.
     pub fn lead(&self) -> (Lead, String) {
         self.lead.read().clone()
+    }
+
+    /// What this proxy is among several, and for people the one that leads if that is another.
+    pub fn role(&self) -> (Role, String) {
+        self.role.read().clone()
+    }
+
+    pub fn set_role(&self, role: Role, leader: &str) {
+        *self.role.write() = (role, leader.to_owned());
     }
 
     /// Notes who leads, and says so in the log when that changes.

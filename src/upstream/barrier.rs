@@ -34,6 +34,8 @@ pub struct Source {
     /// Redis has refused the last barrier.
     refused: Cell<bool>,
     waiting: RefCell<Vec<Weak<Outbox>>>,
+    /// Wakes who sends barriers, when it has sent one before.
+    driver: RefCell<Option<Waker>>,
     lost: Cell<bool>,
 }
 
@@ -44,6 +46,7 @@ impl Source {
             due: Cell::new(false),
             refused: Cell::new(false),
             waiting: RefCell::default(),
+            driver: RefCell::default(),
             lost: Cell::new(false),
         });
         let (weak, mut watcher) = (Rc::downgrade(&source), source.barriers.watcher());
@@ -51,6 +54,10 @@ impl Source {
             while watcher.changed().await {
                 let Some(source) = weak.upgrade() else { return };
                 source.release();
+                if source.barriers.take_nudge() {
+                    source.due.set(true);
+                    source.driver.borrow().iter().for_each(Waker::wake_by_ref);
+                }
             }
         });
         source
@@ -99,6 +106,7 @@ impl Source {
         let refused = matches!(reply.first(), Some(b'-' | b'!'));
         self.barriers.answered(!refused);
         let again = self.refused.replace(refused);
+        self.driver.borrow_mut().clone_from(&driver);
         if !refused || !self.barriers.gate().holding() {
             return;
         }

@@ -36,6 +36,7 @@ mod sentinel;
 mod served;
 mod served_events;
 mod served_server;
+mod several;
 mod store;
 mod sync;
 mod tls;

@@ -12,9 +12,6 @@ use super::backends::Look;
 use super::state::App;
 use out::Out;
 
-/// The role among several proxies: this one reads the log and writes to PostgreSQL.
-pub const ROLE: &str = "primary";
-
 /// What metrics are read from.
 struct Scrape<'a> {
     app: &'a App,

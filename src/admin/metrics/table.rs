@@ -1,6 +1,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Out, ROLE, Scrape};
+use super::{Out, Scrape};
 use crate::commands::Group;
 use crate::config::Mode;
 use crate::strategy::{Fault, MirrorState, MirrorStatus, Status};
@@ -58,7 +58,10 @@ pub const METRICS: &[Metric] = &[
         &["strategy", "mode", "role"],
         "1, with the configured strategy, the mode that it has come to, and the role among several proxies.",
         |s, out| {
-            out.labelled(&[s.status().strategy.as_str(), s.status().mode(), ROLE], 1.0);
+            out.labelled(
+                &[s.status().strategy.as_str(), s.status().mode(), s.status().role().0.as_str()],
+                1.0,
+            );
         },
     ),
     metric("tandem_backend_up", Gauge, &["backend"], "1 when the backend answers.", |s, out| {

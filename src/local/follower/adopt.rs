@@ -10,6 +10,7 @@ use crate::config::{Ack, Config, Mode};
 use crate::mirror::{Mirror, MirrorError, Stop};
 use crate::store::{Position, Store, StoreError};
 use crate::strategy::{CommitGate, MirrorState, Presence, Status};
+use crate::tenure::Tenure;
 use crate::upstream::Connector;
 
 /// How often the mirror is asked whether it is there.
@@ -28,6 +29,7 @@ impl Follower {
     pub async fn lead(
         &self,
         store: &Store,
+        tenure: &Arc<Tenure>,
         config: &Config,
         redis: &Connector,
     ) -> Result<(), LeadError> {
@@ -45,7 +47,7 @@ impl Follower {
                 self.progress.notified().await;
             }
             let run_id = self.run_id.borrow().clone();
-            adopt(config, redis).await?;
+            adopt(tenure, config, redis).await?;
             store.position().await?;
             self.begin(store.epoch(), Some(&run_id));
         }
@@ -56,7 +58,11 @@ impl Follower {
 
 /// Mirrors Redis until PostgreSQL has everything. Nobody may write to Redis meanwhile; ends only
 /// when it is done.
-async fn adopt(config: &Config, redis: &Connector) -> Result<(), MirrorError> {
+async fn adopt(
+    tenure: &Arc<Tenure>,
+    config: &Config,
+    redis: &Connector,
+) -> Result<(), MirrorError> {
     tracing::info!(redis = redis.address(), "PostgreSQL takes over what Redis has");
     let mut config = config.clone();
     // From here on everything is in PostgreSQL.
@@ -66,6 +72,7 @@ async fn adopt(config: &Config, redis: &Connector) -> Result<(), MirrorError> {
         Arc::new(config),
         redis,
         CommitGate::new("adoption"),
+        Arc::clone(tenure),
         Arc::clone(&status),
         Arc::new(Presence::new()),
     )?;

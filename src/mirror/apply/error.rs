@@ -7,15 +7,27 @@ use crate::upstream::SideError;
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     #[error(transparent)]
     Spool(#[from] SpoolError),
     #[error(transparent)]
     Side(#[from] SideError),
     #[error("the snapshot was cut off")]
     SnapshotCut,
+    /// Another proxy has the lease.
+    #[error("another proxy leads")]
+    StandingBy,
     #[error("PostgreSQL has taken over from Redis")]
     Led,
     #[error("a commit task panicked")]
     Panicked,
+}
+
+impl From<StoreError> for ApplyError {
+    fn from(error: StoreError) -> ApplyError {
+        match error {
+            StoreError::Fenced | StoreError::Held { .. } => ApplyError::StandingBy,
+            other => ApplyError::Store(other),
+        }
+    }
 }

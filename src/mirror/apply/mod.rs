@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use error::ApplyError;
-use plan::{Batch, Session, barrier_of};
+use plan::{Batch, Passed, Session, barrier_of};
 pub use plan::{PASS_OVER, recall_message};
 use reread::Rereads;
 use withheld::{Released, Withheld};
@@ -37,6 +37,7 @@ use super::log::{Entry, Received};
 use super::snapshot::Snapshot;
 use crate::engine::{Expiry, Keyspace};
 use crate::store::{Commit, Flushed, Position, Store, StoreError};
+use crate::strategy::Barrier;
 use crate::upstream::SidePool;
 
 /// How often a position is written when nothing but the position has changed.
@@ -261,7 +262,19 @@ impl Applier {
         if self.in_flight.is_none() {
             let released = self.withheld.pass(vec![barrier], &self.rereads);
             self.withheld.landed();
-            self.shared.gate.commit(&released.barriers);
+            self.acknowledge(&released.barriers);
+        }
+    }
+
+    /// Everything before these barriers is in PostgreSQL.
+    fn acknowledge(&self, barriers: &[Passed]) {
+        let own = barriers.iter().filter(|passed| passed.of.is_none());
+        let own: Vec<Barrier> = own.map(|passed| passed.barrier).collect();
+        self.shared.gate.commit(&own);
+        for passed in barriers {
+            if let Some(channel) = &passed.of {
+                self.shared.others.tell(channel, passed.barrier);
+            }
         }
     }
 
@@ -301,7 +314,7 @@ impl Applier {
         if only_position && !(moved && (force || self.position_written.elapsed() >= IDLE_POSITION))
         {
             self.withheld.landed();
-            self.shared.gate.commit(&released.barriers);
+            self.acknowledge(&released.barriers);
             self.applied(self.reached);
             return Ok(());
         }
@@ -345,7 +358,7 @@ impl Applier {
         }
         self.shared.log.committed(flight.position.offset)?;
         self.withheld.landed();
-        self.shared.gate.commit(&flight.released.barriers);
+        self.acknowledge(&flight.released.barriers);
         let offset = flight.position.offset;
         self.shared.set_stored(Some(flight.position.clone()));
         self.position = Some(flight.position);

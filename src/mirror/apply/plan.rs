@@ -1,6 +1,8 @@
 //! From entries of the log to batches that may be committed as one: what is a command, what is
 //! control, and where a batch may end.
 
+use bytes::Bytes;
+
 use crate::engine::Db;
 use crate::mirror::evictions::{DOUBTFUL, EVICTED};
 use crate::mirror::log::Received;
@@ -34,12 +36,20 @@ pub struct Mark {
     pub attempt: u32,
 }
 
+/// A barrier that came by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    pub barrier: Barrier,
+    /// The channel of the proxy whose it is; `None`: it is our own.
+    pub of: Option<Bytes>,
+}
+
 /// Commands that are committed together; never a part of a source transaction.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub received: Vec<Received>,
     pub work: Vec<Work>,
-    pub barriers: Vec<Barrier>,
+    pub barriers: Vec<Passed>,
     /// Replication offset and selected database behind the last command.
     pub end_offset: i64,
     pub end_db: Db,
@@ -161,24 +171,25 @@ impl Session {
                 } else if let Some(number) = Inspections::number(arg(2)) {
                     batch.inspection = Some(number);
                 } else {
-                    batch.barriers.extend(Barrier::parse(arg(2)));
+                    batch.barriers.extend(barrier_of(received, &self.channel));
                 }
+            }
+            Some(Control::Publish) if arg(1).starts_with(CHANNEL_PREFIX) => {
+                batch.barriers.extend(barrier_of(received, &self.channel));
             }
             Some(Control::Publish | Control::Nothing) => {}
         }
     }
 }
 
-/// The barrier that a command is, if it was published on `channel`.
-pub fn barrier_of(command: &Received, channel: &str) -> Option<Barrier> {
-    match &command.args[..] {
-        [name, to, message]
-            if to == channel.as_bytes() && name.eq_ignore_ascii_case(b"PUBLISH") =>
-        {
-            Barrier::parse(message)
-        }
-        _ => None,
+/// The barrier that a command is. This proxy's are published on `channel`.
+pub fn barrier_of(command: &Received, channel: &str) -> Option<Passed> {
+    let [name, to, message] = &command.args[..] else { return None };
+    if !(to.starts_with(CHANNEL_PREFIX) && name.eq_ignore_ascii_case(b"PUBLISH")) {
+        return None;
     }
+    let of = (to != channel.as_bytes()).then(|| to.clone());
+    Some(Passed { barrier: Barrier::parse(message)?, of })
 }
 
 /// The message that marks the place of a recall.
@@ -250,7 +261,12 @@ mod tests {
         ];
         assert_eq!(Mark::parse(mark.message().as_bytes()), Some(mark));
         assert_eq!(batch.work, expected);
-        assert_eq!(batch.barriers, [Barrier { source: 7, number: 9 }]);
+        let own = Passed { barrier: Barrier { source: 7, number: 9 }, of: None };
+        let other = Passed {
+            barrier: Barrier { source: 1, number: 1 },
+            of: Some(Bytes::from_static(b"__tandem:other")),
+        };
+        assert_eq!(batch.barriers, [own, other]);
         assert_eq!((batch.end_offset, batch.end_db, batch.inspection), (18, 3, Some(5)));
     }
 }

@@ -10,6 +10,7 @@ use super::{Applier, ApplyError, Batch, Session, Withheld};
 use crate::mirror::Shared;
 use crate::mirror::apply::reread::Rereads;
 use crate::store::{Position, Store};
+use crate::tenure::Standing;
 use crate::upstream::{Backoff, SidePool};
 
 impl Applier {
@@ -24,7 +25,7 @@ impl Applier {
             match open(&shared).await {
                 Ok(opened) => break opened,
                 Err(error) => {
-                    shared.postgres_gone(&error);
+                    missed(&shared, &error).await;
                     shared.pause(backoff.next_delay()).await;
                 }
             }
@@ -67,7 +68,7 @@ impl Applier {
 
     /// Waits for PostgreSQL and goes on from what it has.
     pub(super) async fn recover(&mut self, error: ApplyError) {
-        self.shared.postgres_gone(&error);
+        missed(&self.shared, &error).await;
         self.spill();
         let mut backoff = Backoff::default();
         loop {
@@ -90,7 +91,7 @@ impl Applier {
             };
             match result {
                 Ok(()) => return,
-                Err(error) => self.shared.postgres_gone(&error),
+                Err(error) => missed(&self.shared, &error).await,
             }
         }
     }
@@ -133,8 +134,21 @@ impl Applier {
     }
 }
 
+/// PostgreSQL does not let us write. While another proxy has the lease, whoever started the mirror ends it.
+async fn missed(shared: &Shared, error: &ApplyError) {
+    if !matches!(error, ApplyError::StandingBy) {
+        return shared.postgres_gone(error);
+    }
+    shared.tenure.doubt();
+    let mut standing = shared.tenure.watch();
+    // The sender lives as long as `shared`.
+    let _ = standing.wait_for(|standing| !matches!(standing, Standing::Standby(_))).await;
+}
+
 async fn open(shared: &Shared) -> Result<(Arc<Store>, Option<Position>), ApplyError> {
+    let token = shared.tenure.token().await?;
     let store = Store::connect(&shared.config.postgres).await?;
+    store.under(token);
     store.prepare(&shared.config.family).await?;
     if store.has_taken_over().await? {
         shared.led.notify_one();

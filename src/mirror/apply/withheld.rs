@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 
+use super::plan::Passed;
 use super::reread::Rereads;
-use crate::strategy::Barrier;
 
 struct Entry {
-    barrier: Barrier,
+    barrier: Passed,
     /// Where the re-reads stood when the barrier came by.
     place: u64,
     /// Its batch is in PostgreSQL. Otherwise the barrier comes again with the log when PostgreSQL fails.
@@ -23,14 +23,14 @@ pub struct Withheld(VecDeque<Entry>);
 /// What a commit acknowledges.
 #[derive(Default)]
 pub struct Released {
-    pub barriers: Vec<Barrier>,
+    pub barriers: Vec<Passed>,
     /// So many of them are from earlier batches, which PostgreSQL has: the log does not bring them again.
     earlier: usize,
 }
 
 impl Withheld {
     /// Of the barriers up to the next commit, those with nothing before them that PostgreSQL will lack.
-    pub fn pass(&mut self, barriers: Vec<Barrier>, rereads: &Rereads) -> Released {
+    pub fn pass(&mut self, barriers: Vec<Passed>, rereads: &Rereads) -> Released {
         if rereads.is_idle() && self.0.is_empty() {
             return Released { barriers, earlier: 0 };
         }

@@ -62,6 +62,11 @@ pub async fn keep(shared: Arc<Shared>, manager: SideManager) {
         };
         if memory.may_evict() {
             declare(&shared.config, &shared.presence, Gap::Evicting);
+            if shared.standby.is_on() {
+                // Who mirrors tells evictions from deletes.
+                tokio::time::sleep(NEAR).await;
+                continue;
+            }
             shared.evictions.activate();
             if listener.as_ref().is_none_or(|task| task.is_finished()) {
                 let task = listen(Arc::clone(&shared), manager.clone(), side.clone());

@@ -66,11 +66,13 @@ impl Session {
             crate::config::Ack::Postgres => "postgres",
             crate::config::Ack::Redis => "redis",
         };
-        let (lead, why) = status.lead();
+        let ((lead, why), (role, leader)) = (status.lead(), status.role());
         vec![
             ("version", env!("CARGO_PKG_VERSION").into()),
             ("strategy", status.strategy.as_str().into()),
             ("mode", status.mode().into()),
+            ("role", role.as_str().into()),
+            ("leader", leader.replace(['\r', '\n'], " ")),
             ("lead", lead.as_str().into()),
             ("lead_reason", why.replace(['\r', '\n'], " ")),
             ("failovers", load(&status.failovers)),

@@ -52,7 +52,7 @@ fn the_output_is_what_the_table_says() {
     assert_eq!(value("tandem_operations_total{class=\"read\"}"), 100.0);
     assert_eq!(value("tandem_operations_total{class=\"unknown\"}"), 1.0);
     assert_eq!(
-        value("tandem_strategy_info{strategy=\"dual_write\",mode=\"dual_write\",role=\"primary\"}"),
+        value("tandem_strategy_info{strategy=\"dual_write\",mode=\"dual_write\",role=\"leader\"}"),
         1.0
     );
     assert_eq!(value("tandem_backend_up{backend=\"postgres\"}"), 1.0);

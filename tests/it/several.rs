@@ -1,0 +1,299 @@
+//! Several proxies before one Redis and one PostgreSQL: one leads, the others acknowledge through it and take over.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use support::compare::Sides;
+use support::{Client, Postgres, Redis, Tandem, TandemOptions, Value, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// How soon another proxy has taken over.
+const TAKEOVER: Duration = Duration::from_secs(5);
+
+fn options(redis: &Redis, postgres: &Postgres) -> TandemOptions {
+    let options = Tandem::new(env!("CARGO_BIN_EXE_tandem")).redis(redis).postgres(postgres);
+    // So that nothing is acknowledged by Redis alone while somebody takes over.
+    options.mode("dual_write").set("strategy", "ack_timeout_ms", 20_000)
+}
+
+/// The first one leads.
+fn start(count: usize, redis: &Redis, postgres: &Postgres) -> Vec<Tandem> {
+    let mut all = Vec::new();
+    for number in 0..count {
+        let tandem = options(redis, postgres).start();
+        wait_role(&tandem, if number == 0 { "leader" } else { "standby" });
+        tandem.wait_holding(true);
+        all.push(tandem);
+    }
+    all
+}
+
+fn role(tandem: &Tandem) -> String {
+    tandem.status()["role"].clone()
+}
+
+fn wait_role(tandem: &Tandem, wanted: &str) {
+    wait_for(&format!("the role {wanted}"), LIMIT, || role(tandem) == wanted);
+}
+
+/// What one client has had acknowledged: its counter, and what it has put into a list.
+struct Writer {
+    number: usize,
+    ports: Vec<u16>,
+    client: Option<Client>,
+    /// Writes that were acknowledged, and that may or may not have been done.
+    done: u64,
+    unsure: u64,
+    pushed: Vec<String>,
+    slowest: Duration,
+}
+
+impl Writer {
+    fn new(number: usize, all: &[&Tandem]) -> Writer {
+        let ports = (0..all.len()).map(|n| all[(number + n) % all.len()].port()).collect();
+        Writer {
+            number,
+            ports,
+            client: None,
+            done: 0,
+            unsure: 0,
+            pushed: Vec::new(),
+            slowest: Duration::ZERO,
+        }
+    }
+
+    fn counter(&self) -> String {
+        format!("counter:{}", self.number)
+    }
+
+    fn list(&self) -> String {
+        format!("list:{}", self.number)
+    }
+
+    /// Writes until it is told to end; goes to the next proxy when one has failed it.
+    fn run(mut self, over: &AtomicBool) -> Writer {
+        let mut acknowledged_at = Instant::now();
+        for n in 0_u64.. {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            let Some(client) = &mut self.client else {
+                match Client::connect(("127.0.0.1", self.ports[0])) {
+                    Ok(mut client) => {
+                        client.set_timeout(Duration::from_secs(2));
+                        self.client = Some(client);
+                    }
+                    Err(_) => {
+                        self.ports.rotate_left(1);
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                }
+                continue;
+            };
+            let id = format!("{}:{n}", self.number);
+            let (counter, list) =
+                (format!("counter:{}", self.number), format!("list:{}", self.number));
+            let reply = match n % 2 {
+                0 => client.try_call(["INCR", &counter]),
+                _ => client.try_call(["RPUSH", &list, &id]),
+            };
+            match reply {
+                Ok(Value::Int(_)) => {
+                    self.slowest = self.slowest.max(acknowledged_at.elapsed());
+                    acknowledged_at = Instant::now();
+                    match n % 2 {
+                        0 => self.done += 1,
+                        _ => self.pushed.push(id),
+                    }
+                }
+                Ok(refusal) => {
+                    // An error before it was run, or after which nobody knows.
+                    let text = format!("{refusal:?}");
+                    assert!(text.contains("UN"), "{text}");
+                    self.unsure += u64::from(text.contains("UNKNOWNOUTCOME") && n % 2 == 0);
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(_) => {
+                    self.unsure += u64::from(n % 2 == 0);
+                    self.client = None;
+                    self.ports.rotate_left(1);
+                }
+            }
+        }
+        self
+    }
+
+    fn check(&self, redis: &Redis) {
+        let mut direct = redis.client();
+        let count = match direct.call(["GET", &self.counter()]) {
+            Value::Nil => 0,
+            count => count.text().parse::<u64>().expect("a number"),
+        };
+        let (least, most) = (self.done, self.done + self.unsure);
+        assert!((least..=most).contains(&count), "{}: {count} of {least}..={most}", self.counter());
+        let kept: Vec<String> = direct
+            .call(["LRANGE", &self.list(), "0", "-1"])
+            .items()
+            .iter()
+            .map(Value::text)
+            .collect();
+        let mut position = kept.iter();
+        for id in &self.pushed {
+            assert!(position.any(|kept| kept == id), "{id} is lost, twice or out of order");
+        }
+        let mut unique = kept.clone();
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), kept.len(), "something was done twice");
+    }
+}
+
+/// Has clients write at all proxies while `fault` happens, and checks what they had acknowledged.
+fn under_load(
+    all: &[&Tandem],
+    redis: &Redis,
+    postgres: &Postgres,
+    fault: impl FnOnce(),
+) -> Vec<Writer> {
+    let (over, looked) = (AtomicBool::new(false), AtomicU64::new(0));
+    let writers = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..all.len() * 2)
+            .map(|number| {
+                let (writer, over) = (Writer::new(number, all), &over);
+                scope.spawn(move || writer.run(over))
+            })
+            .collect();
+        // What is acknowledged is in PostgreSQL at that very moment.
+        scope.spawn(|| {
+            let port = all[all.len() - 1].port();
+            let mut client = Client::connect(("127.0.0.1", port)).expect("connected");
+            client.set_timeout(LIMIT);
+            while !over.load(Ordering::Relaxed) {
+                let Value::Int(count) = client.run("INCR looked") else { continue };
+                let query = "SELECT convert_from(value, 'UTF8') FROM tandem.strings
+                             JOIN tandem.keys ON key_id = id WHERE key = 'looked'";
+                let stored: i64 = postgres.sql(query).trim().parse().expect("a number");
+                assert!(stored >= count, "{count} was acknowledged, PostgreSQL had {stored}");
+                looked.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        fault();
+        std::thread::sleep(Duration::from_millis(500));
+        over.store(true, Ordering::Relaxed);
+        let join =
+            |writer: std::thread::ScopedJoinHandle<'_, Writer>| writer.join().expect("ended");
+        writers.into_iter().map(join).collect::<Vec<_>>()
+    });
+    assert!(looked.load(Ordering::Relaxed) > 3, "nobody looked");
+    for writer in &writers {
+        assert!(writer.done > 10, "client {} did {} writes", writer.number, writer.done);
+        writer.check(redis);
+    }
+    Sides::new(redis, postgres).assert_equal();
+    writers
+}
+
+fn slowest(writers: &[Writer]) -> Duration {
+    writers.iter().map(|writer| writer.slowest).max().unwrap_or_default()
+}
+
+#[test]
+fn one_leads_and_the_others_acknowledge_through_it() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let mut all = start(3, &redis, &postgres);
+    let writers = under_load(&[&all[0], &all[1], &all[2]], &redis, &postgres, || {});
+    println!("the slowest acknowledgement took {:?}", slowest(&writers));
+    assert!(slowest(&writers) < Duration::from_secs(2), "{:?}", slowest(&writers));
+    assert_eq!(all.iter().map(role).collect::<Vec<_>>(), ["leader", "standby", "standby"]);
+    let epoch = postgres.sql("SELECT epoch FROM tandem.replication");
+    assert_eq!(epoch.trim(), "1", "they took turns");
+    assert!(all[1].status()["leader"].contains(&all[0].port().to_string()));
+    // What is held is released by what the leader commits, and by nothing else.
+    let mut client = all[2].client();
+    postgres.pause();
+    client.send(&support::encode(["SET", "held", "1"])).expect("sent");
+    client.set_timeout(Duration::from_millis(300));
+    assert!(client.receive().is_err(), "acknowledged without PostgreSQL");
+    postgres.resume();
+    client.set_timeout(LIMIT);
+    assert_eq!(client.receive().expect("a reply"), Value::ok());
+    // One that stands by is missed by nobody.
+    all[2].kill9();
+    for tandem in &all[..2] {
+        assert_eq!(tandem.client().run("SET k 1"), Value::ok());
+    }
+    assert_eq!(all[..2].iter().map(role).collect::<Vec<_>>(), ["leader", "standby"]);
+}
+
+#[test]
+fn another_takes_over_when_the_leader_is_killed() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let mut all = start(3, &redis, &postgres);
+    let mut first = all.remove(0);
+    let writers = {
+        let pid = first.process().pid();
+        let all = [&first, &all[0], &all[1]];
+        under_load(&all, &redis, &postgres, || {
+            support_kill(pid);
+            std::thread::sleep(Duration::from_secs(2));
+        })
+    };
+    println!("nothing was acknowledged for {:?}", slowest(&writers));
+    assert!(slowest(&writers) < TAKEOVER, "{:?}", slowest(&writers));
+    first.kill9();
+    let mut roles: Vec<String> = all.iter().map(role).collect();
+    roles.sort();
+    assert_eq!(roles, ["leader", "standby"]);
+    // It comes back as one of the others.
+    first.restart();
+    wait_role(&first, "standby");
+    first.wait_holding(true);
+    assert_eq!(first.client().run("SET back 1"), Value::ok());
+}
+
+fn support_kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(pid.try_into().expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("sent");
+}
+
+#[test]
+fn a_leader_that_was_paused_does_not_write_when_it_goes_on() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let all = start(2, &redis, &postgres);
+    let (first, second) = (&all[0], &all[1]);
+    let writers = under_load(&[second], &redis, &postgres, || {
+        first.pause();
+        let paused = Instant::now();
+        wait_role(second, "leader");
+        println!("the lease was taken after {:?}", paused.elapsed());
+        std::thread::sleep(Duration::from_millis(500));
+        first.resume();
+        wait_role(first, "standby");
+        std::thread::sleep(Duration::from_millis(500));
+    });
+    println!("nothing was acknowledged for {:?}", slowest(&writers));
+    assert!(slowest(&writers) < TAKEOVER, "{:?}", slowest(&writers));
+    assert_eq!(role(second), "leader");
+    let epoch = postgres.sql("SELECT epoch FROM tandem.replication");
+    assert_eq!(epoch.trim(), "2", "the first one came back as a writer");
+    // Its clients are served on, through the other.
+    assert_eq!(first.client().run("SET later 1"), Value::ok());
+    Sides::new(&redis, &postgres).assert_equal();
+}
+
+#[test]
+fn a_leader_that_ends_leaves_the_lease_at_once() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let mut all = start(2, &redis, &postgres);
+    let mut first = all.remove(0);
+    let second = &all[0];
+    let writers = under_load(&[second], &redis, &postgres, || {
+        assert!(first.stop(LIMIT).success());
+        let ended = Instant::now();
+        wait_role(second, "leader");
+        println!("the lease was taken {:?} after the end", ended.elapsed());
+        assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+    });
+    assert!(slowest(&writers) < Duration::from_secs(2), "{:?}", slowest(&writers));
+}
