@@ -75,7 +75,7 @@ impl Session {
                 Ok(Reply::Simple("RESET".into()))
             }
             "unwatch" => {
-                self.watched.clear();
+                self.unwatch();
                 Ok(Reply::OK)
             }
             "publish" => self.publish(args, false),

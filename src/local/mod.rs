@@ -53,6 +53,7 @@ mod tracking;
 mod transaction;
 mod users;
 mod walk;
+mod watched;
 mod wire;
 
 pub use server::{FailoverLink, LocalServer, LocalState, StartError};

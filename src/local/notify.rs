@@ -20,7 +20,8 @@ impl Period {
         let published = events.contains(Class::Keyspace) || events.contains(Class::Keyevent);
         let wanted = if published { events } else { Classes::default() };
         let tracked = self.tracking.borrow().clients > 0;
-        self.keyspace.borrow_mut().listen(wanted, tracked);
+        let watched = !self.watchers.borrow().is_empty();
+        self.keyspace.borrow_mut().listen(wanted, tracked || watched);
     }
 
     /// Tells everybody concerned what has happened since the last call.
@@ -35,9 +36,16 @@ impl Period {
                     self.publish(&channel, &text, sharded);
                 }
                 Happened::Event { name, db, key, .. } => self.publish_event(name, db, &key),
-                Happened::Changed { key, by } => self.invalidate(&key, by),
+                Happened::Changed { db, key, by } => {
+                    self.watchers.borrow().touch(db, &key);
+                    self.invalidate(&key, by);
+                }
                 Happened::Called { db, words } => self.show_to_monitors(db, "lua", &words),
-                Happened::Flushed => self.invalidate_all(),
+                Happened::Flushed(db) => {
+                    self.watchers.borrow().touch_all(db.as_ref().map(std::slice::from_ref));
+                    self.invalidate_all();
+                }
+                Happened::Swapped(a, b) => self.watchers.borrow().touch_all(Some(&[a, b])),
                 Happened::Read { key, by } => self.tracking.borrow_mut().remember(by, key),
             }
         }

@@ -17,9 +17,9 @@ use super::peer::Peer;
 use super::slowlog::SlowLog;
 use super::statistics::Statistics;
 use super::tracking::Tracking;
-use super::transaction::Awaited;
 use super::users::Users;
 use super::walk::{Cursors, Named, Question};
+use super::watched::Watchers;
 use crate::config::Config;
 use crate::engine::script::Scripts;
 use crate::engine::{Expiry, Keyspace, Need};
@@ -64,7 +64,7 @@ pub(super) struct Period {
     pub blocked: RefCell<Blocked>,
     pub tracking: RefCell<Tracking>,
     pub settings: RefCell<Settings>,
-    pub awaited: RefCell<Awaited>,
+    pub watchers: RefCell<Watchers>,
     pub slow_log: RefCell<SlowLog>,
     /// Shared with scripts.
     pub users: Arc<Mutex<Users>>,
@@ -158,7 +158,7 @@ impl Period {
             blocked: RefCell::default(),
             tracking: RefCell::default(),
             settings: RefCell::default(),
-            awaited: RefCell::default(),
+            watchers: RefCell::default(),
             slow_log: RefCell::default(),
             users,
             wanted: RefCell::default(),

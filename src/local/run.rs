@@ -52,7 +52,6 @@ impl Period {
         };
         if keyspace.mutations() != before {
             self.changed();
-            self.awaited.borrow_mut().look(&keyspace);
             self.blocked.borrow_mut().disturb();
         }
         answer

@@ -9,8 +9,9 @@ use super::keeper::Gone;
 use super::link::Link;
 use super::peer::Peer;
 use super::period::Period;
-use super::transaction::{Multi, Watched};
+use super::transaction::Multi;
 use super::walk::replied;
+use super::watched::Watched;
 use crate::commands::{self, Class, Command};
 use crate::engine::Db;
 use crate::engine::script::Straits;
@@ -30,7 +31,7 @@ pub(super) struct Session {
     pub db: Db,
     pub trusted: bool,
     pub multi: Option<Multi>,
-    pub watched: Vec<Watched>,
+    pub watched: Vec<Rc<Watched>>,
     /// Channels, patterns and shard channels, in this order.
     pub subscriptions: [BTreeSet<Bytes>; 3],
 }
@@ -99,7 +100,7 @@ impl Session {
             self.period.statistics.lock().rejected(command.map(|found| found.name), text);
             if class == Class::Exec {
                 self.multi = None;
-                self.watched.clear();
+                self.unwatch();
                 let text = format!("EXECABORT Transaction discarded because of: {text}");
                 self.answer(&Reply::error(text));
             } else {
@@ -298,7 +299,7 @@ impl Session {
     /// `RESET`, and what the end of the connection means to others.
     pub fn leave(&mut self) {
         self.multi = None;
-        self.watched.clear();
+        self.unwatch();
         self.untrack();
         self.peer.subscribed.set(false);
         let mut channels = self.period.channels.lock();

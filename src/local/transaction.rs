@@ -1,16 +1,11 @@
-//! MULTI, EXEC and WATCH. Source: <https://redis.io/docs/manual/transactions/>.
-
-use std::cell::Cell;
-use std::rc::{Rc, Weak};
+//! MULTI and EXEC. Source: <https://redis.io/docs/manual/transactions/>.
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 
 use super::keeper::Gone;
 use super::run::too_small;
 use super::session::Session;
-use crate::engine::delta::KeyId;
-use crate::engine::{Db, Keyspace, Need, Part, Stop};
+use crate::engine::{Need, Stop};
 use crate::resp::Reply;
 
 /// Tries of a transaction that finds something missing each time.
@@ -22,41 +17,6 @@ pub(super) struct Multi {
     pub queued: Vec<Vec<Bytes>>,
     /// A command was refused: EXEC will fail.
     pub broken: bool,
-}
-
-/// The key's identity, and what changes with every change of it; `None`: there is no such key.
-type Seen = Option<(KeyId, (i64, u64))>;
-
-/// A key as it was when it was watched.
-#[derive(Debug)]
-pub(super) struct Watched {
-    db: Db,
-    key: Bytes,
-    seen: Seen,
-    /// It was not there, and came into being since; it may have gone again.
-    appeared: Rc<Cell<bool>>,
-}
-
-/// Watched keys that are not there: a look at them afterwards may find the same, although they were.
-#[derive(Debug, Default)]
-pub(super) struct Awaited(HashMap<(Db, Bytes), Vec<Weak<Cell<bool>>>>);
-
-impl Awaited {
-    fn add(&mut self, db: Db, key: &Bytes, appeared: &Rc<Cell<bool>>) {
-        self.0.retain(|_, watchers| watchers.iter().any(|watcher| watcher.strong_count() > 0));
-        self.0.entry((db, key.clone())).or_default().push(Rc::downgrade(appeared));
-    }
-
-    /// Looks at them after a command that has changed something.
-    pub fn look(&mut self, keyspace: &Keyspace) {
-        self.0.retain(|(db, key), watchers| {
-            let there = keyspace.peek(*db, key).is_some();
-            if there {
-                watchers.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.set(true));
-            }
-            !there
-        });
-    }
 }
 
 impl Session {
@@ -72,28 +32,8 @@ impl Session {
         if self.multi.take().is_none() {
             return self.answer(&Reply::error("ERR DISCARD without MULTI"));
         }
-        self.watched.clear();
+        self.unwatch();
         self.answer(&Reply::OK);
-    }
-
-    pub async fn watch(&mut self, keys: &[Bytes]) -> Result<(), Gone> {
-        if self.multi.is_some() {
-            self.answer(&Reply::error("ERR WATCH inside MULTI is not allowed"));
-            return Ok(());
-        }
-        let db = self.db;
-        self.know(keys.iter().map(|key| (db, key))).await?;
-        for key in keys {
-            if !self.watched.iter().any(|watched| watched.db == db && watched.key == *key) {
-                let (seen, appeared) = (self.seen(db, key), Rc::default());
-                if seen.is_none() {
-                    self.period.awaited.borrow_mut().add(db, key, &appeared);
-                }
-                self.watched.push(Watched { db, key: key.clone(), seen, appeared });
-            }
-        }
-        self.answer(&Reply::OK);
-        Ok(())
     }
 
     pub async fn exec(&mut self) -> Result<(), Gone> {
@@ -101,20 +41,25 @@ impl Session {
             self.answer(&Reply::error("ERR EXEC without MULTI"));
             return Ok(());
         };
-        let watched = std::mem::take(&mut self.watched);
         if multi.broken {
+            self.unwatch();
             self.answer(&Reply::error(
                 "EXECABORT Transaction discarded because of previous errors.",
             ));
             return Ok(());
         }
-        self.know(watched.iter().map(|watched| (watched.db, &watched.key))).await?;
-        let queued = &multi.queued;
+        let ended = self.run_queued(&multi.queued).await;
+        self.unwatch();
+        ended
+    }
+
+    async fn run_queued(&mut self, queued: &[Vec<Bytes>]) -> Result<(), Gone> {
+        self.know(self.watched.iter().map(|watched| (watched.db, &watched.key))).await?;
         self.period.load_ahead(queued.iter().map(|args| (self.db, &args[..]))).await?;
         let db = self.db;
         for _ in 0..MAX_LOADS {
             // Both are looked at in the step in which the commands run.
-            if watched.iter().any(|watched| self.has_changed(watched)) {
+            if self.is_disturbed() {
                 self.answer(&Reply::NilArray);
                 return Ok(());
             }
@@ -149,27 +94,5 @@ impl Session {
         }
         self.period.keyspace.borrow_mut().release(savepoint);
         Ok(replies)
-    }
-
-    /// Loads these keys' rows.
-    async fn know<'a>(&self, keys: impl Iterator<Item = (Db, &'a Bytes)>) -> Result<(), Gone> {
-        let needs: Vec<Need> = {
-            let keyspace = self.period.keyspace.borrow();
-            let need = |(db, key): (Db, &Bytes)| Need { db, key: key.clone(), part: Part::Meta };
-            keys.map(need).filter_map(|need| keyspace.lacks(&need)).collect()
-        };
-        if needs.is_empty() { Ok(()) } else { self.period.load(needs).await }
-    }
-
-    fn has_changed(&self, watched: &Watched) -> bool {
-        watched.appeared.get() || self.seen(watched.db, &watched.key) != watched.seen
-    }
-
-    fn seen(&self, db: Db, key: &Bytes) -> Seen {
-        let mut keyspace = self.period.keyspace.borrow_mut();
-        keyspace.now_ms = super::run::now_ms();
-        // A key past its time is gone for those who look.
-        let _ = keyspace.kind(db, key);
-        keyspace.peek(db, key).map(|entry| (entry.id, entry.stamp()))
     }
 }

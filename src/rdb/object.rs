@@ -48,6 +48,16 @@ pub struct StreamId {
     pub seq: u64,
 }
 
+impl StreamId {
+    /// The id above; `None` above the highest.
+    pub fn next(self) -> Option<StreamId> {
+        match self.seq.checked_add(1) {
+            Some(seq) => Some(StreamId { seq, ..self }),
+            None => Some(StreamId { ms: self.ms.checked_add(1)?, seq: 0 }),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEntry {
     pub id: StreamId,

@@ -46,3 +46,4 @@ mod users;
 mod views;
 mod walks;
 mod warming;
+mod watched;

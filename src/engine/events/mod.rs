@@ -26,8 +26,9 @@ pub enum Happened {
         db: Db,
         key: Bytes,
     },
-    /// A key has changed, or is gone.
+    /// A key has changed, or is gone, or a command has acted on it in a way that counts as a change in Redis.
     Changed {
+        db: Db,
         key: Bytes,
         /// Who has done it; 0: its time was over.
         by: u64,
@@ -43,7 +44,8 @@ pub enum Happened {
         words: Vec<Bytes>,
     },
     /// All keys of a database, or of all of them, are gone.
-    Flushed,
+    Flushed(Option<Db>),
+    Swapped(Db, Db),
     /// A message on its way to subscribers.
     Published {
         channel: Bytes,
@@ -74,10 +76,10 @@ pub fn tell(ks: &mut Keyspace, call: &Call<'_>, name: &str, answer: &Answer<Repl
     }
     let rule = table::rule(name);
     let fates = fates(ks, touches);
-    if rule != Some(Rule::Quiet) {
-        for fate in fates.iter().filter(|fate| fate.changed) {
-            ks.happen(Happened::Changed { key: fate.key.clone(), by: ks.actor() });
-        }
+    // What belongs to a stream's groups is no change of the stream.
+    let silent = |fate: &&Fate| fate.before && rule.is_some_and(Rule::is_silent);
+    for fate in fates.iter().filter(|fate| fate.changed && !silent(fate)) {
+        signal(ks, fate.db, &fate.key);
     }
     match (rule, answer) {
         (Some(rule), Ok(reply)) => apply(ks, call, rule, reply, &fates),
@@ -188,6 +190,7 @@ fn apply(ks: &mut Keyspace, call: &Call<'_>, rule: Rule, reply: &Reply, fates: &
         Rule::Always(class, name) => match fates {
             [] => {
                 if let Some(key) = call.args.get(1).filter(|key| ks.peek(call.db, key).is_some()) {
+                    signal(ks, call.db, key);
                     ks.event(class, name, call.db, key);
                 }
             }
@@ -239,7 +242,8 @@ fn apply(ks: &mut Keyspace, call: &Call<'_>, rule: Rule, reply: &Reply, fates: &
                 None => besides(ks, fates),
             }
         }
-        Rule::Quiet => besides(ks, fates),
+        Rule::SetId => each(ks, fates, Class::Stream, "xsetid"),
+        Rule::Silent => besides(ks, fates),
         Rule::SetMany | Rule::Expire | Rule::GetEx => {}
     }
 }
@@ -247,6 +251,10 @@ fn apply(ks: &mut Keyspace, call: &Call<'_>, rule: Rule, reply: &Reply, fates: &
 /// True when one of the arguments behind the key is this word.
 fn option(call: &Call<'_>, word: &str) -> bool {
     call.args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+fn signal(ks: &mut Keyspace, db: Db, key: &Bytes) {
+    ks.happen(Happened::Changed { db, key: key.clone(), by: ks.actor() });
 }
 
 fn new(ks: &mut Keyspace, fate: &Fate) {
@@ -289,7 +297,7 @@ fn expired(ks: &mut Keyspace, call: &Call<'_>, fates: &[Fate]) {
         return fates.iter().for_each(|fate| gone(ks, fate));
     }
     if fates.is_empty() {
-        ks.happen(Happened::Changed { key: key.clone(), by: ks.actor() });
+        signal(ks, call.db, key);
     }
     ks.event(Class::Generic, "expire", call.db, key);
 }
@@ -305,6 +313,10 @@ fn shift(ks: &mut Keyspace, call: &Call<'_>, reply: &Reply, fates: &[Fate]) {
         false => (end(4, "lpush", "rpush"), end(3, "lpop", "rpop")),
     };
     let of = |key: &Bytes| fates.iter().find(|fate| fate.key == *key);
+    // Also when the element went back to where it was.
+    for key in [source, target].into_iter().filter(|key| of(key).is_none()) {
+        signal(ks, call.db, key);
+    }
     if let Some(fate) = of(target) {
         new(ks, fate);
     }

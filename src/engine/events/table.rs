@@ -16,7 +16,7 @@ pub enum Rule {
     Fresh(Class, &'static str),
     /// A result that is stored; an empty one is only a `del`.
     Store(Class, &'static str),
-    /// Only `del`.
+    /// At most `del`.
     Remove,
     /// A string that is set, perhaps with an expiry.
     SetString,
@@ -40,8 +40,16 @@ pub enum Rule {
     Score,
     /// By subcommand.
     Group,
-    /// Nothing of its own, and clients that cache need not know.
-    Quiet,
+    SetId,
+    /// Nothing of its own.
+    Silent,
+}
+
+impl Rule {
+    /// True when clients that watch or cache a key do not hear of the command, unless it has made the key.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Rule::Group | Rule::SetId | Rule::Silent)
+    }
 }
 
 const RULES: &[(&str, Rule)] = &[
@@ -94,7 +102,7 @@ const RULES: &[(&str, Rule)] = &[
     ("pexpire", Rule::Expire),
     ("pexpireat", Rule::Expire),
     ("pfadd", Rule::Each(String, "pfadd")),
-    ("pfcount", Rule::Quiet),
+    ("pfcount", Rule::Remove),
     ("pfmerge", Rule::Each(String, "pfadd")),
     ("psetex", Rule::SetString),
     ("rename", Rule::Moved("rename_from", "rename_to")),
@@ -118,14 +126,14 @@ const RULES: &[(&str, Rule)] = &[
     ("srem", Rule::Each(Set, "srem")),
     ("sunionstore", Rule::Store(Set, "sunionstore")),
     ("unlink", Rule::Remove),
-    ("xack", Rule::Quiet),
+    ("xack", Rule::Silent),
     ("xadd", Rule::Each(Stream, "xadd")),
-    ("xautoclaim", Rule::Quiet),
-    ("xclaim", Rule::Quiet),
+    ("xautoclaim", Rule::Silent),
+    ("xclaim", Rule::Silent),
     ("xdel", Rule::Each(Stream, "xdel")),
     ("xgroup", Rule::Group),
-    ("xreadgroup", Rule::Quiet),
-    ("xsetid", Rule::Each(Stream, "xsetid")),
+    ("xreadgroup", Rule::Silent),
+    ("xsetid", Rule::SetId),
     ("xtrim", Rule::Each(Stream, "xtrim")),
     ("zadd", Rule::Score),
     ("zdiffstore", Rule::Store(ZSet, "zdiffstore")),

@@ -114,9 +114,9 @@ impl Keyspace {
         }
     }
 
-    pub(super) fn hear_flush(&mut self) {
+    pub(super) fn hear(&mut self, what: Happened) {
         if self.journal.on {
-            self.happen(Happened::Flushed);
+            self.happen(what);
         }
     }
 

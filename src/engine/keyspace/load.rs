@@ -139,17 +139,7 @@ impl Keyspace {
 
 fn loaded_entry(found: Found, tick: u64) -> Entry {
     let Found { id, expires_at_ms, version, value } = found;
-    Entry {
-        id,
-        value,
-        expires_at_ms,
-        version,
-        born: 0,
-        touched: 0,
-        used: tick,
-        changed: 0,
-        looked_at_ms: 0,
-    }
+    Entry { id, value, expires_at_ms, version, born: 0, touched: 0, used: tick, looked_at_ms: 0 }
 }
 
 /// Where a database is after a swap.

@@ -58,8 +58,6 @@ pub struct Entry {
     touched: u64,
     /// When it was last used, in ticks.
     used: u64,
-    /// The number of its last change among all; 0 when it was loaded since.
-    changed: u64,
     /// When a command last used it, Unix time in ms; 0 when it was loaded since.
     looked_at_ms: i64,
 }
@@ -68,11 +66,6 @@ impl Entry {
     /// When a command last used it, Unix time in ms.
     pub fn looked_at_ms(&self) -> i64 {
         self.looked_at_ms
-    }
-
-    /// Never the same before and after a change, as long as the id is.
-    pub fn stamp(&self) -> (i64, u64) {
-        (self.version, self.changed)
     }
 }
 
@@ -211,7 +204,7 @@ impl Keyspace {
             self.discard(db, key);
             if self.is_heard() {
                 self.event(Class::Expired, "expired", db, key);
-                self.happen(Happened::Changed { key: key.clone(), by: 0 });
+                self.happen(Happened::Changed { db, key: key.clone(), by: 0 });
             }
         }
     }
@@ -398,7 +391,7 @@ impl Keyspace {
         self.close_changes();
         self.keep_step();
         self.steps.push(Step::FlushDb(db));
-        self.hear_flush();
+        self.hear(Happened::Flushed(Some(db)));
         self.mutations += 1;
         self.keep_space(db);
         self.count_none(Some(db));
@@ -416,7 +409,7 @@ impl Keyspace {
         self.close_changes();
         self.keep_step();
         self.steps.push(Step::FlushAll);
-        self.hear_flush();
+        self.hear(Happened::Flushed(None));
         self.mutations += 1;
         self.keep_spaces();
         self.count_none(None);
@@ -438,6 +431,7 @@ impl Keyspace {
         self.keep_swap(a, b);
         self.steps.push(Step::SwapDb(a, b));
         self.swaps.push((a, b));
+        self.hear(Happened::Swapped(a, b));
         for (db, _) in self.moved.values_mut() {
             *db = load::swapped(*db, &(a, b));
         }
@@ -528,7 +522,6 @@ impl Keyspace {
             born,
             touched: born,
             used,
-            changed: self.mutations,
             looked_at_ms: self.now_ms,
         };
         self.space(db).slots.insert(key.clone(), Slot::Present(Box::new(entry)));
@@ -545,7 +538,7 @@ impl Keyspace {
         self.mutations += 1;
         self.keep(db, key);
         self.touch(db, key, What::Changed);
-        let (seq, changed) = (self.seq, self.mutations);
+        let seq = self.seq;
         let space = self.dbs.get_mut(&db)?;
         let Some(Slot::Present(entry)) = space.slots.get_mut(key) else { return None };
         let change = self.changes.keys.entry(entry.id).or_insert_with(|| {
@@ -572,7 +565,7 @@ impl Keyspace {
         }
         change.len = entry.value.len();
         change.expires_at_ms = entry.expires_at_ms;
-        (entry.touched, entry.changed) = (seq, changed);
+        entry.touched = seq;
         if entry.value.is_empty() && entry.value.kind() != Kind::Stream {
             self.drop_key(db, key);
         }

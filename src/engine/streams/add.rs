@@ -34,7 +34,7 @@ pub fn xadd(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let new = match new {
         NewId::Given(id) => Some(id),
         NewId::Auto if now > last.ms => Some(StreamId { ms: now, seq: 0 }),
-        NewId::Auto => id::next(last),
+        NewId::Auto => last.next(),
         NewId::AutoSeq(ms) if ms == last.ms => {
             last.seq.checked_add(1).map(|seq| StreamId { ms, seq })
         }

@@ -56,7 +56,7 @@ pub fn new_id(text: &[u8]) -> Answer<NewId> {
 pub fn range_start(text: &[u8]) -> Answer<StreamId> {
     match text {
         [b'(', rest @ ..] if !rest.is_empty() => {
-            next(strict(rest, 0)?).ok_or(Stop::error("ERR invalid start ID for the interval"))
+            strict(rest, 0)?.next().ok_or(Stop::error("ERR invalid start ID for the interval"))
         }
         _ => any(text, 0),
     }
@@ -68,14 +68,6 @@ pub fn range_end(text: &[u8]) -> Answer<StreamId> {
         [b'(', rest @ ..] if !rest.is_empty() => previous(strict(rest, u64::MAX)?)
             .ok_or(Stop::error("ERR invalid end ID for the interval")),
         _ => any(text, u64::MAX),
-    }
-}
-
-/// The id above; `None` above the highest.
-pub fn next(id: StreamId) -> Option<StreamId> {
-    match id.seq.checked_add(1) {
-        Some(seq) => Some(StreamId { seq, ..id }),
-        None => Some(StreamId { ms: id.ms.checked_add(1)?, seq: 0 }),
     }
 }
 

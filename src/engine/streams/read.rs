@@ -51,7 +51,7 @@ pub fn xread(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let mut reads = Reads::default();
     let mut found = Vec::new();
     for (key, after) in request.keys.iter().zip(froms) {
-        let Some(start) = id::next(after) else { continue };
+        let Some(start) = after.next() else { continue };
         let range = StreamRange { start, end: id::MAX, reverse: false, limit: request.limit };
         let entries = reads.of(ks.stream_range(call.db, key, &range)).unwrap_or_default();
         if !entries.is_empty() {
@@ -152,8 +152,8 @@ fn entries_of(
         return Ok(Vec::new());
     };
     let start = match from {
-        From::History(id) => id::next(id),
-        From::New => id::next(group.last_id),
+        From::History(id) => id.next(),
+        From::New => group.last_id.next(),
     };
     let Some(start) = start else { return Ok(Vec::new()) };
     if !matches!(from, From::History(_)) {

@@ -68,8 +68,16 @@ pub fn runs(db: Db, key: &Bytes, rows: &StreamRows) -> Option<Vec<Run>> {
         ];
         run(&["XCLAIM"], &rest, false);
     }
-    for id in rows.entries.iter().filter(|(_, fields)| fields.is_none()).map(|(id, _)| id) {
-        run(&["XDEL"], &[shown(*id).as_bytes()], false);
+    let mut gone = rows.entries.iter().filter(|(_, fields)| fields.is_none()).map(|(id, _)| *id);
+    if rows.max_deleted_id == StreamId::default() {
+        // All went by trimming, at the front; XDEL would leave its trace, which XSETID cannot take back.
+        if let Some(last) = gone.next_back() {
+            run(&["XTRIM"], &[b"MINID", shown(last.next()?).as_bytes()], false);
+        }
+    } else {
+        for id in gone {
+            run(&["XDEL"], &[shown(id).as_bytes()], false);
+        }
     }
     let (last, added) = (shown(rows.last_id), rows.entries_added.to_string());
     let deleted = shown(rows.max_deleted_id);

@@ -1,6 +1,6 @@
-//! `postgres_only` and a real Redis in lockstep: random commands of all types with hostile arguments, alone, in pipelines,
-//! transactions and scripts, in both protocols. Every reply and now and then everything held is compared.
-//! `./dev lockstep` runs a million of them.
+//! Tandem and a real Redis in lockstep where PostgreSQL leads: random commands of all types with hostile arguments, alone,
+//! in pipelines, transactions and scripts, in both protocols. Every reply and now and then everything held is compared, in
+//! `database_first` also what the Redis that follows holds. `./dev lockstep` runs a million of them.
 
 mod batch;
 mod same;
@@ -24,6 +24,8 @@ struct Pair {
     tandem: Tandem,
     redis: Redis,
     postgres: Postgres,
+    /// Follows PostgreSQL in `database_first`.
+    follower: Option<Redis>,
     /// In RESP2 and in RESP3.
     theirs: [Client; 2],
     ours: [Client; 2],
@@ -31,10 +33,14 @@ struct Pair {
 }
 
 impl Pair {
-    fn start() -> Pair {
+    fn start(follower: Option<Redis>) -> Pair {
         let (redis, postgres) = (Redis::start(), Postgres::start());
         let tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem")).postgres(&postgres);
-        let tandem = tandem.mode("postgres_only").allow("PostgreSQL is not reachable");
+        let tandem = match &follower {
+            Some(follower) => tandem.redis(follower).mode("database_first").allow("is away"),
+            None => tandem.mode("postgres_only"),
+        };
+        let tandem = tandem.allow("PostgreSQL is not reachable");
         // Little stays in memory, so that most of it is loaded again and again.
         let tandem = tandem.set("mirror", "cache_bytes", 50_000).start();
         wait_for("PostgreSQL to serve", Duration::from_secs(30), || {
@@ -42,7 +48,8 @@ impl Pair {
         });
         let theirs = [redis.client(), redis.client()];
         let ours = [tandem.client(), tandem.client()];
-        let mut pair = Pair { tandem, redis, postgres, theirs, ours, history: VecDeque::new() };
+        let history = VecDeque::new();
+        let mut pair = Pair { tandem, redis, postgres, follower, theirs, ours, history };
         for client in [&mut pair.theirs, &mut pair.ours] {
             assert!(!client[1].run("HELLO 3").is_error());
             client.iter_mut().for_each(|client| client.set_timeout(Duration::from_secs(60)));
@@ -70,16 +77,25 @@ impl Pair {
         }
     }
 
-    /// Compares all keys: as clients see them, and as PostgreSQL has them.
+    /// Compares all keys: as clients see them, as PostgreSQL has them, and as the Redis that follows has them.
     fn look_at_everything(&self) {
         let mut theirs = redis_keyspace(&mut self.redis.client()).expect("readable");
         let mut ours = redis_keyspace(&mut self.tandem.client()).expect("readable");
         let sides = Sides::new(&self.redis, &self.postgres);
         let (mut stored, faults) = sides.postgres_keyspace().expect("readable");
-        [&mut theirs, &mut ours, &mut stored].into_iter().for_each(same::without_clock);
+        let mut looked_at = vec![("clients see", &mut ours), ("PostgreSQL has", &mut stored)];
+        let mut followed = self.follower.as_ref().map(|follower| {
+            wait_for("Redis to have everything", Duration::from_secs(120), || {
+                self.tandem.status()["follower_state"] == "whole"
+            });
+            redis_keyspace(&mut follower.client()).expect("readable")
+        });
+        looked_at.extend(followed.as_mut().map(|keys| ("the Redis that follows has", keys)));
+        same::without_clock(&mut theirs);
         let history = || self.history.iter().cloned().collect::<Vec<_>>().join("\n");
-        for (what, keys) in [("clients see", ours), ("PostgreSQL has", stored)] {
-            let differences = Differences::between(&theirs, &keys);
+        for (what, keys) in looked_at {
+            same::without_clock(keys);
+            let differences = Differences::between(&theirs, keys);
             assert!(differences.is_empty(), "{what}\n{differences}\nafter\n{}", history());
         }
         assert!(faults.is_empty(), "{faults:?}");
@@ -92,6 +108,15 @@ fn shown(command: &[Vec<u8>]) -> String {
 
 #[test]
 fn a_redis_and_postgres_only_in_lockstep() {
+    in_lockstep(None);
+}
+
+#[test]
+fn a_redis_and_database_first_in_lockstep() {
+    in_lockstep(Some(Redis::start()));
+}
+
+fn in_lockstep(follower: Option<Redis>) {
     let wanted = std::env::var("TANDEM_TEST_LOCKSTEP_COMMANDS").ok().and_then(|n| n.parse().ok());
     let mut commands = Commands::new(
         seed(rand::random()),
@@ -110,7 +135,7 @@ fn a_redis_and_postgres_only_in_lockstep() {
             commands::RANGES,
         ],
     );
-    let mut pair = Pair::start();
+    let mut pair = Pair::start(follower);
     let (start, mut count, mut look) = (Instant::now(), 0, BETWEEN_LOOKS);
     let goes_on = |count: u64| match wanted {
         Some(wanted) => count < wanted,
