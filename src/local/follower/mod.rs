@@ -127,7 +127,17 @@ impl Follower {
             return;
         }
         self.owe(plan.owed);
-        self.enqueue(plan.runs);
+        for (a, b) in plan.runs.iter().filter_map(|run| run.swaps) {
+            let swapped = also_swapped(self.owed.borrow().iter(), a, b);
+            self.owe(swapped);
+        }
+        let owed = self.owed.borrow();
+        // A whole value, which is loaded later, has these changes in it.
+        let told =
+            |run: &Run| run.key.as_ref().is_none_or(|key| !owed.contains(&(run.db, key.clone())));
+        let runs = plan.runs.into_iter().filter(told).collect();
+        drop(owed);
+        self.enqueue(runs);
         self.report();
     }
 
@@ -177,17 +187,16 @@ impl Follower {
     fn collapse(&self) {
         let runs = self.queue.take();
         self.queued_bytes.set(0);
-        self.owe_for(runs);
+        runs.iter().for_each(|run| self.owe_for(run, std::iter::empty()));
     }
 
-    /// These commands have not, or perhaps not, reached Redis.
-    fn owe_for(&self, runs: impl IntoIterator<Item = Run>) {
-        let mut names = Vec::new();
-        for run in runs {
-            match run.key {
-                Some(key) => names.push((run.db, key)),
-                None => self.lacks_all(),
-            }
+    /// The command has not, or perhaps not, reached Redis, in contrast to those after it.
+    fn owe_for<'a>(&self, run: &Run, after: impl Iterator<Item = &'a Run>) {
+        let Some(key) = &run.key else { return self.lacks_all() };
+        let mut names = vec![(run.db, key.clone())];
+        for (a, b) in after.filter_map(|run| run.swaps) {
+            let swapped = also_swapped(names.iter(), a, b);
+            names.extend(swapped);
         }
         self.owe(names);
     }
@@ -304,6 +313,13 @@ impl Follower {
         let queued = self.queued_bytes.get() as u64;
         self.status.follower.set(following, queued, self.owed.borrow().len() as u64);
     }
+}
+
+/// Where keys of these names are after two databases were swapped.
+fn also_swapped<'a>(names: impl Iterator<Item = &'a Name>, a: Db, b: Db) -> Vec<Name> {
+    let other = |db: Db| if db == a { b } else { a };
+    let concerned = names.filter(|(db, _)| *db == a || *db == b);
+    concerned.map(|(db, key)| (other(*db), key.clone())).collect()
 }
 
 /// Memory that a waiting command takes, roughly, in bytes.

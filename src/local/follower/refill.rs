@@ -57,13 +57,11 @@ impl Follower {
                 }
             }
             Refill::None => {
-                let names: Vec<Name> = {
-                    let mut owed = self.owed.borrow_mut();
-                    (0..KEYS).map_while(|_| owed.pop_first()).collect()
-                };
+                let names: Vec<Name> = self.owed.borrow().iter().take(KEYS).cloned().collect();
                 if names.is_empty() {
                     return Ok(false);
                 }
+                // They are owed until they are queued, so that Redis never seems to have everything meanwhile.
                 self.send_whole(store, names).await?;
             }
         }
@@ -81,13 +79,7 @@ impl Follower {
             .iter()
             .map(|(db, key)| Need { db: *db, key: key.clone(), part: Part::All })
             .collect();
-        let loaded = match store.load(&needs).await {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.owe(names);
-                return Err(error);
-            }
-        };
+        let loaded = store.load(&needs).await?;
         let runs = loaded.into_iter().map(|loaded| {
             let found = loaded.found.and_then(|found| {
                 let object = to_object(&found.value)?;
@@ -95,9 +87,13 @@ impl Follower {
             });
             let unlink = || words(&["UNLINK"]).arg(&loaded.key[..]).to_owned();
             let command = found.unwrap_or_else(unlink);
-            Run { db: loaded.db, key: Some(loaded.key), command, may_fail: false }
+            Run { db: loaded.db, key: Some(loaded.key), command, may_fail: false, swaps: None }
         });
         self.enqueue(runs.collect());
+        let mut owed = self.owed.borrow_mut();
+        for name in &names {
+            owed.remove(name);
+        }
         Ok(())
     }
 }

@@ -87,10 +87,14 @@ impl Follower {
                 Ok(refused) if refused.is_empty() => {}
                 Ok(refused) => {
                     self.refused();
-                    self.owe_for(refused.into_iter().map(|at| batch[at].clone()));
+                    let queue = self.queue.borrow();
+                    for at in refused {
+                        self.owe_for(&batch[at], batch[at + 1..].iter().chain(queue.iter()));
+                    }
                 }
                 Err(error) => {
-                    self.owe_for(batch);
+                    let queue = self.queue.borrow();
+                    batch.iter().for_each(|run| self.owe_for(run, queue.iter()));
                     return error;
                 }
             }

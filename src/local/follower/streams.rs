@@ -20,7 +20,7 @@ pub fn runs(db: Db, key: &Bytes, rows: &StreamRows) -> Option<Vec<Run>> {
         for argument in rest {
             command.arg(*argument);
         }
-        runs.push(Run { db, key: Some(key.clone()), command, may_fail });
+        runs.push(Run { db, key: Some(key.clone()), command, may_fail, swaps: None });
     };
     for (id, fields) in rows.entries.iter().filter_map(|(id, f)| Some((id, f.as_ref()?))) {
         let id = shown(*id);
@@ -72,6 +72,9 @@ pub fn runs(db: Db, key: &Bytes, rows: &StreamRows) -> Option<Vec<Run>> {
     if rows.max_deleted_id == StreamId::default() {
         // All went by trimming, at the front; XDEL would leave its trace, which XSETID cannot take back.
         if let Some(last) = gone.next_back() {
+            if rows.entries.iter().any(|(id, fields)| fields.is_some() && *id < last) {
+                return None;
+            }
             run(&["XTRIM"], &[b"MINID", shown(last.next()?).as_bytes()], false);
         }
     } else {

@@ -22,6 +22,8 @@ pub struct Run {
     pub command: Cmd,
     /// That Redis refuses it is no news: the group is there already.
     pub may_fail: bool,
+    /// It swaps these databases.
+    pub swaps: Option<(Db, Db)>,
 }
 
 /// What Redis is to be told of a commit.
@@ -46,7 +48,11 @@ impl Plan {
             Step::Changes(changes) => self.changes(changes),
             Step::FlushDb(db) => self.whole(*db, words(&[MEANT_FLUSH_DB])),
             Step::FlushAll => self.whole(0, words(&[MEANT_FLUSH_ALL])),
-            Step::SwapDb(a, b) => self.whole(0, words(&["SWAPDB", &a.to_string(), &b.to_string()])),
+            Step::SwapDb(a, b) => {
+                let command = words(&["SWAPDB", &a.to_string(), &b.to_string()]);
+                let swaps = Some((*a, *b));
+                self.runs.push(Run { db: 0, key: None, command, may_fail: false, swaps });
+            }
             Step::Function(_, Some(source)) => {
                 self.whole(0, words(&["FUNCTION", "LOAD", "REPLACE"]).arg(&source[..]).to_owned());
             }
@@ -58,7 +64,7 @@ impl Plan {
     }
 
     pub(super) fn whole(&mut self, db: Db, command: Cmd) {
-        self.runs.push(Run { db, key: None, command, may_fail: false });
+        self.runs.push(Run { db, key: None, command, may_fail: false, swaps: None });
     }
 
     fn changes(&mut self, changes: &Changes) {
@@ -199,7 +205,7 @@ impl Plan {
     }
 
     fn push(&mut self, db: Db, key: &Bytes, command: Cmd) {
-        self.runs.push(Run { db, key: Some(key.clone()), command, may_fail: false });
+        self.runs.push(Run { db, key: Some(key.clone()), command, may_fail: false, swaps: None });
     }
 }
 

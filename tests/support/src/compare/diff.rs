@@ -116,15 +116,28 @@ fn map_difference<V: PartialEq>(
     format!("{first} (sizes {} and {})", redis.len(), postgres.len())
 }
 
+/// Shown with their fields as text.
+struct Entries<'a>(&'a Stream);
+
+impl std::fmt::Debug for Entries<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = self.0.entries.iter().map(|((ms, seq), fields)| {
+            let fields = fields.iter().map(|field| field.escape_ascii().to_string());
+            (format!("{ms}-{seq}"), fields.collect::<Vec<_>>().join(" "))
+        });
+        f.debug_map().entries(shown).finish()
+    }
+}
+
 fn stream_difference(a: &Stream, b: &Stream) -> String {
     if a.entries != b.entries {
         let id = a.entries.iter().find(|(id, fields)| b.entries.get(id) != Some(fields));
         let id =
             id.map(|(id, _)| id).or_else(|| b.entries.keys().find(|i| !a.entries.contains_key(i)));
         return format!(
-            "entries differ at {id:?} (lengths {} and {})",
-            a.entries.len(),
-            b.entries.len()
+            "entries differ at {id:?}: {:?}, in PostgreSQL {:?}",
+            Entries(a),
+            Entries(b)
         );
     }
     for (name, group) in &a.groups {
