@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminError, Subject};
 use crate::config::{Config, Mode, Source};
-use crate::failover::{self, Failover, PartError};
+use crate::failover::{self, Failover, PartError, RunningServing, Serving};
 use crate::local::{LocalServer, StartError};
 use crate::log::LogLevel;
 use crate::open_files;
@@ -71,7 +71,7 @@ pub struct Server {
     /// Its end is asked for only when the workers have ended: replies that they hold wait for it.
     leads: Option<failover::Running>,
     /// Answers in `postgres_only`; ends when nobody can ask any more.
-    local: Option<LocalServer>,
+    local: Option<(LocalServer, RunningServing)>,
     /// Ends when nothing is written to PostgreSQL any more.
     lease: Option<tenure::Running>,
     /// The last to end: it says until then that the process is stopping.
@@ -101,13 +101,14 @@ impl Server {
         // Without PostgreSQL there is nothing of which only one may take care.
         let lease = match mode {
             Mode::RedisOnly => None,
-            _ => Some(tenure::start(&config, &status).map_err(ServerError::Lease)?),
+            _ => Some(tenure::start(&config, address, &status).map_err(ServerError::Lease)?),
         };
         let tenure = lease.as_ref().map(|lease| Arc::clone(&lease.tenure));
         let (connector, local) = match (mode, &tenure) {
             (Mode::PostgresOnly | Mode::DatabaseFirst, Some(tenure)) => {
                 let (connect, incoming) = mpsc::unbounded_channel();
-                let connector = Connector::routed(&config.redis, Route::new(To::Local(connect)))?;
+                let route = Route::new(To::Nobody(Leave::Cut));
+                let connector = Connector::routed(&config.redis, Arc::clone(&route))?;
                 let redis = Connector::new(&config.redis)?;
                 let server = LocalServer::start(
                     Arc::new(config.clone()),
@@ -118,7 +119,15 @@ impl Server {
                     incoming,
                     None,
                 )?;
-                (connector, Some(server))
+                let serving = Serving {
+                    route,
+                    tenure: Arc::clone(tenure),
+                    gate: Arc::clone(&gate),
+                    status: Arc::clone(&status),
+                    local: connect,
+                };
+                let serving = serving.start().map_err(ServerError::Lease)?;
+                (connector, Some((server, serving)))
             }
             (Mode::DualWrite | Mode::CacheFirst, Some(_)) => {
                 let route = Route::new(To::Nobody(Leave::Cut));
@@ -191,7 +200,8 @@ impl Server {
                 // A worker that panicked has been logged; the others still end in order.
                 let _ = worker.join();
             }
-            if let Some(local) = self.local {
+            if let Some((local, serving)) = self.local {
+                serving.stop();
                 local.stop();
             }
             if let Some(leads) = self.leads {

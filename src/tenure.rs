@@ -3,15 +3,18 @@
 //! One thread asks for the lease as long as the process lives, and renews it. What is written to PostgreSQL is fenced
 //! there, by the lease's number and by the writer's; what a leader remembers it may tell while [`Tenure::lasts`] only.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::net::UdpSocket;
 use tokio::sync::{Notify, watch};
+use tokio_postgres::config::Host;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, PostgresAddress};
 use crate::store::{Asked, Held, Holder, Lease, Store, StoreError};
 use crate::strategy::{Role, Status};
 use crate::upstream::Backoff;
@@ -121,6 +124,7 @@ impl Tenure {
                 match &standing {
                     Standing::Leader(_) => self.status.set_role(Role::Leader, ""),
                     Standing::Standby(held) => {
+                        self.status.admit(None);
                         self.status.set_role(Role::Standby, &held.holder.name);
                     }
                     Standing::Starting | Standing::Away(_) => {
@@ -175,7 +179,8 @@ impl Running {
 }
 
 /// Begins to ask for the lease; PostgreSQL may be away.
-pub fn start(config: &Config, status: &Arc<Status>) -> std::io::Result<Running> {
+/// `bound` is where clients connect.
+pub fn start(config: &Config, bound: SocketAddr, status: &Arc<Status>) -> std::io::Result<Running> {
     let tenure = Arc::new(Tenure {
         standing: watch::Sender::new(Standing::Starting),
         until: Mutex::new(Instant::now()),
@@ -187,12 +192,14 @@ pub fn start(config: &Config, status: &Arc<Status>) -> std::io::Result<Running> 
     let over = CancellationToken::new();
     let me = Holder {
         name: name(&config.listen.address),
-        address: String::new(),
-        secret: format!("{:032x}", rand::random::<u128>()),
+        address: config.listen.advertise.clone(),
+        secret: secret(),
     };
     let asking = Asking {
         tenure: Arc::clone(&tenure),
         postgres: config.postgres.clone(),
+        bound,
+        secure: config.listen.tls().is_some() && config.listen.tls_address.is_empty(),
         me,
         over: over.clone(),
         migrated: false,
@@ -204,6 +211,10 @@ pub fn start(config: &Config, status: &Arc<Status>) -> std::io::Result<Running> 
     Ok(Running { tenure, thread, over })
 }
 
+fn secret() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
 /// Who we are, for the people at the other proxy.
 fn name(address: &str) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -213,6 +224,9 @@ fn name(address: &str) -> String {
 struct Asking {
     tenure: Arc<Tenure>,
     postgres: config::Postgres,
+    bound: SocketAddr,
+    /// Clients need TLS there.
+    secure: bool,
     me: Holder,
     over: CancellationToken,
     /// The schema is known to be there.
@@ -258,6 +272,9 @@ impl Asking {
             }
             self.migrated = true;
         }
+        if self.me.address.is_empty() && !self.secure {
+            self.me.address = address(self.bound, &self.postgres).await;
+        }
         let mut lease = Store::lease(&self.postgres, TIME).await?;
         let patience = match self.before {
             Before::StandingBy => PRECEDENCE,
@@ -270,6 +287,7 @@ impl Asking {
                 Asked::Taken => {
                     self.before = Before::Leading;
                     self.tenure.renew(asked);
+                    self.tenure.status.admit(Some(self.me.secret.clone()));
                     self.tenure.set(Standing::Leader(lease.token()));
                     match self.hold(&lease).await {
                         Ok(()) => {
@@ -277,7 +295,10 @@ impl Asking {
                             let _ = tokio::time::timeout(ENDING, lease.give_up()).await;
                             return Ok(());
                         }
-                        Err(StoreError::Fenced) => continue,
+                        Err(StoreError::Fenced) => {
+                            self.me.secret = secret();
+                            continue;
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -315,6 +336,28 @@ impl Asking {
             self.tenure.renew(asked);
         }
     }
+}
+
+/// Where others reach what listens on `bound`: on all interfaces, at the address that this host shows PostgreSQL.
+async fn address(bound: SocketAddr, postgres: &config::Postgres) -> String {
+    if !bound.ip().is_unspecified() {
+        return bound.to_string();
+    }
+    let ip = towards(postgres).await.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    SocketAddr::new(ip, bound.port()).to_string()
+}
+
+/// This host's address on the way to PostgreSQL; `None`: that is on this host.
+async fn towards(postgres: &config::Postgres) -> Option<IpAddr> {
+    let server = PostgresAddress::new(postgres).ok()?.server;
+    let Some(Host::Tcp(host)) = server.get_hosts().first() else { return None };
+    let port = server.get_ports().first().copied().unwrap_or(5432);
+    let to = tokio::net::lookup_host((host.as_str(), port)).await.ok()?.next()?;
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    // Nothing is sent: the system only looks for the way.
+    let socket = UdpSocket::bind(any).await.ok()?;
+    socket.connect(to).await.ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 async fn migrate(postgres: &config::Postgres) -> Result<(), StoreError> {

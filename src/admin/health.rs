@@ -71,7 +71,11 @@ pub fn judge(app: &App, look: &Look) -> Health {
     let (lead, why) = status.lead();
     if lead != Lead::Redis {
         let separator = if why.is_empty() { "" } else { ": " };
-        reasons.push(format!("{} leads instead of Redis{separator}{why}", lead.as_str()));
+        let who = match lead {
+            Lead::Leader => "another proxy",
+            lead => lead.as_str(),
+        };
+        reasons.push(format!("{who} leads instead of Redis{separator}{why}"));
     }
     let state = status.mirror.state();
     if status.strategy.has_mirror()
@@ -89,6 +93,7 @@ pub fn judge(app: &App, look: &Look) -> Health {
     let serves = match lead {
         Lead::Redis => look.redis_up(),
         Lead::Postgres => look.postgres_up(),
+        Lead::Leader => true,
         Lead::Nobody => false,
     };
     let verdict = match (serves, reasons.is_empty()) {

@@ -26,6 +26,9 @@ pub struct Config {
 pub struct Listen {
     /// `host:port`.
     pub address: String,
+    /// Where other proxies reach this one, `host:port`; empty: `address`, and if that is a wildcard, the address that this host
+    /// shows PostgreSQL.
+    pub advertise: String,
     /// Path of an additional unix socket; empty for none.
     pub unix_socket: String,
     /// `host:port` that speaks TLS; empty: with a certificate, `address` does.
@@ -260,6 +263,7 @@ impl Default for Listen {
     fn default() -> Self {
         Listen {
             address: "127.0.0.1:6380".into(),
+            advertise: String::new(),
             unix_socket: String::new(),
             tls_address: String::new(),
             tls_cert: PathBuf::new(),

@@ -1,15 +1,17 @@
 //! Another proxy leads, and either Redis is gone or PostgreSQL answers in its place: who goes to Redis here would pass
-//! the leader by.
+//! the leader by. What clients ask is handed on to it.
+
+use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::probe::Health;
-use super::{Failover, PartError, Stage, TICK};
+use super::{Failover, PartError, Stage, TICK, peer_of, who_leads};
 use crate::store::{Store, StoreError};
 use crate::strategy::Lead;
 use crate::tenure::Standing;
-use crate::upstream::Leave;
+use crate::upstream::{Leave, To};
 
 /// What the others call a leader whose clients Redis answers, and one whose clients PostgreSQL answers.
 pub(super) const REDIS: &str = "redis";
@@ -31,22 +33,29 @@ impl Failover {
         self.gate.open();
         self.route.set_patient(true);
         let mut standing = self.tenure.watch();
+        let mut lead = String::new();
         loop {
             let well = *health.borrow() == Health::Well;
             match standing.borrow_and_update().clone() {
-                Standing::Standby(held) => {
-                    let why = format!("{} leads", held.holder.name);
-                    self.status.set_lead(Lead::Nobody, &why);
-                    if well && held.lead == REDIS {
+                now @ Standing::Standby(_) => {
+                    if let Standing::Standby(held) = &now {
+                        lead.clone_from(&held.lead);
+                    }
+                    if well && lead == REDIS {
                         return self.back_to_redis(false).await.map(Some);
                     }
+                    self.hand_on(&now).await;
                 }
-                Standing::Leader(_) => match self.has_taken_over().await {
+                Standing::Leader(_) => match self.lead_instead().await {
                     Ok(true) => return Ok(Some(Stage::Local(self.local()?))),
                     Ok(false) if well => return self.back_to_redis(true).await.map(Some),
                     Ok(false) => return Ok(Some(Stage::Local(self.local()?))),
                     Err(error) => tracing::debug!(%error, "PostgreSQL does not say who leads"),
                 },
+                // PostgreSQL is away: whoever led may still answer.
+                Standing::Starting | Standing::Away(_) if well && lead == REDIS => {
+                    return self.back_to_redis(false).await.map(Some);
+                }
                 Standing::Starting | Standing::Away(_) => {}
             }
             tokio::select! {
@@ -60,6 +69,25 @@ impl Failover {
     async fn back_to_redis(&self, leads: bool) -> Result<Stage, PartError> {
         self.leave(Leave::Drained).await;
         self.to_redis(leads)
+    }
+
+    /// Clients are served by the proxy that leads.
+    async fn hand_on(&self, standing: &Standing) {
+        let Some(peer) = peer_of(standing) else { return };
+        if self.route.peer().as_ref() == Some(&peer) {
+            return;
+        }
+        self.leave(Leave::Cut).await;
+        self.status.set_lead(Lead::Leader, &who_leads(standing));
+        self.status.postgres_up.store(true, Ordering::Relaxed);
+        self.route.turn(To::Peer(peer));
+    }
+
+    /// The one that led is gone. True when PostgreSQL leads.
+    async fn lead_instead(&self) -> Result<bool, StoreError> {
+        self.leave(Leave::Cut).await;
+        self.status.set_lead(Lead::Nobody, "the proxy that led is gone");
+        self.has_taken_over().await
     }
 
     async fn has_taken_over(&self) -> Result<bool, StoreError> {

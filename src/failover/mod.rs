@@ -13,6 +13,7 @@
 mod apart;
 mod parts;
 mod probe;
+mod serving;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,13 +27,15 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::local::{FailoverLink, LocalServer, LocalState};
 use crate::mirror::reach;
+use crate::store::Holder;
 use crate::strategy::{CommitGate, Gap, Lead, MirrorState, Presence, Status};
 use crate::tenure::{Standing, Tenure};
-use crate::upstream::{Connector, Leave, Route, SideManager, To};
+use crate::upstream::{Connector, Leave, Peer, Route, SideManager, To};
 use apart::{POSTGRES, REDIS};
 pub use parts::PartError;
 use parts::{Part, RunningMirror};
 use probe::Health;
+pub use serving::{RunningServing, Serving};
 
 /// How often is looked at what nobody tells.
 const TICK: Duration = Duration::from_millis(20);
@@ -337,6 +340,21 @@ impl Failover {
             // PostgreSQL knows it too.
             tracing::warn!(%error, path = %marker.display(), "who leads cannot be noted in the spool's directory");
         }
+    }
+}
+
+/// The proxy that leads, if it is another one that can be reached.
+fn peer_of(standing: &Standing) -> Option<Arc<Peer>> {
+    let Standing::Standby(held) = standing else { return None };
+    let Holder { address, secret, .. } = held.holder.clone();
+    (!address.is_empty()).then(|| Arc::new(Peer { address, secret }))
+}
+
+/// For people.
+fn who_leads(standing: &Standing) -> String {
+    match standing {
+        Standing::Standby(held) => format!("{} leads", held.holder.name),
+        _ => String::new(),
     }
 }
 

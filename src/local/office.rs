@@ -188,12 +188,13 @@ impl Office {
             self.state.send_replace(LocalState::Opens);
             return;
         }
-        let news = self.status.set_postgres(false);
+        let held = matches!(error, Failed::Lead(LeadError::Store(StoreError::Held { .. })));
+        let news = self.status.set_postgres(held);
         let follower = self.outset.follower.as_ref();
         let owes = follower.is_some_and(|(follower, _)| !follower.debts.is_empty());
         self.state.send_replace(LocalState::Away { owes });
         match error {
-            Failed::Lead(LeadError::Store(StoreError::Held { .. })) => {}
+            _ if held => {}
             error if news || self.why.is_none() => tracing::warn!(%error, "PostgreSQL is away"),
             _ => {}
         }

@@ -62,6 +62,17 @@ impl Access {
     }
 }
 
+impl Access {
+    /// The same for another proxy: it has the credentials that Redis knows.
+    pub fn judge_peer(&self, user: &[u8], password: &[u8]) -> Answer {
+        let own = user == self.user.as_bytes() || user.is_empty() && self.home_name() == "default";
+        match own && bool::from(self.password.as_slice().ct_eq(password)) {
+            true => Answer::Accepted,
+            false => Answer::AskRedis,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +88,10 @@ mod tests {
         let own = Listen { password: "own".into(), ..Listen::default() };
         assert_eq!(Access::new(&own, &url).judge(b"", b"secret"), Answer::Wrong);
         let open = Access::new(&Listen::default(), &RedisUrl::parse("redis://h").expect("valid"));
+        let both = Access::new(&own, &url);
+        assert_eq!(both.judge_peer(b"", b"secret"), Answer::Accepted);
+        assert_eq!(both.judge_peer(b"", b"own"), Answer::AskRedis);
+        assert_eq!(both.judge_peer(b"alice", b"secret"), Answer::AskRedis);
         assert!(!open.asks());
         assert_eq!(open.judge(b"", b"x"), Answer::AskRedis);
     }

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub key: Key,
     pub home: Key,
     pub trusted: bool,
+    /// It is another proxy, which hands on what its clients ask.
+    pub peer: bool,
     /// The lane that the client is bound to.
     pub lane: Option<Rc<Conn>>,
     pub pin: Option<Pin>,
@@ -80,6 +82,7 @@ impl Session {
             key: home.clone(),
             home,
             trusted,
+            peer: false,
             lane: None,
             pin: None,
             replies: ReplyMode::On,
@@ -201,6 +204,10 @@ impl Session {
         self.info.waker.register(cx.waker());
         self.outbox.poll_flush(cx);
         if self.outbox.is_dead() || self.info.is_killed() {
+            return Err(End::Closed);
+        }
+        // Handed on once more, commands might go in a circle.
+        if self.peer && !self.worker.shared.status.admits_others() {
             return Err(End::Closed);
         }
         if self.info.take_pin_request() {

@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::RwLock;
+use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
 use super::following::{FollowerStatus, Following};
@@ -51,6 +52,8 @@ pub enum Lead {
     Redis,
     /// The server within the process, because Redis is gone.
     Postgres,
+    /// Another proxy, which leads.
+    Leader,
     /// It is being decided.
     Nobody,
 }
@@ -60,6 +63,7 @@ impl Lead {
         match self {
             Lead::Redis => "redis",
             Lead::Postgres => "postgres",
+            Lead::Leader => "leader",
             Lead::Nobody => "nobody",
         }
     }
@@ -186,6 +190,8 @@ pub struct Status {
     lead: RwLock<(Lead, String)>,
     /// What this proxy is among several, and who leads if that is another one.
     role: RwLock<(Role, String)>,
+    /// By this a proxy that leads knows the others.
+    secret: RwLock<Option<String>>,
     /// Changes of who leads.
     pub failovers: AtomicU64,
     /// Connected clients and accepted since start, kept by the listener.
@@ -211,6 +217,7 @@ impl Status {
             follower: FollowerStatus::default(),
             lead: RwLock::default(),
             role: RwLock::default(),
+            secret: RwLock::default(),
             failovers: AtomicU64::new(0),
             clients: AtomicU64::new(0),
             clients_total: AtomicU64::new(0),
@@ -224,6 +231,7 @@ impl Status {
     /// True when clients were answered the last time anybody looked.
     pub fn serves(&self) -> bool {
         match self.strategy {
+            _ if self.lead().0 == Lead::Leader => true,
             Mode::PostgresOnly => self.postgres_up.load(Ordering::Relaxed),
             Mode::DatabaseFirst => {
                 self.postgres_up.load(Ordering::Relaxed)
@@ -242,6 +250,22 @@ impl Status {
     /// What this proxy is among several, and for people the one that leads if that is another.
     pub fn role(&self) -> (Role, String) {
         self.role.read().clone()
+    }
+
+    /// Whether other proxies may hand their clients' commands on to this one: with this secret, or not.
+    pub fn admit(&self, secret: Option<String>) {
+        *self.secret.write() = secret;
+    }
+
+    /// True for who knows the secret of a proxy that leads.
+    pub fn admits(&self, secret: &[u8]) -> bool {
+        let known = self.secret.read();
+        known.as_ref().is_some_and(|known| known.as_bytes().ct_eq(secret).into())
+    }
+
+    /// True while other proxies are admitted at all.
+    pub fn admits_others(&self) -> bool {
+        self.secret.read().is_some()
     }
 
     pub fn set_role(&self, role: Role, leader: &str) {
@@ -270,6 +294,9 @@ impl Status {
         let mirror_on = self.strategy.has_mirror();
         let redis = self.redis_up.load(Ordering::Relaxed);
         let postgres = self.postgres_up.load(Ordering::Relaxed);
+        if self.lead().0 == Lead::Leader {
+            return "forwarding";
+        }
         if self.strategy.is_led_by_postgres() {
             return match (postgres, self.serves()) {
                 (true, _) => self.strategy.as_str(),

@@ -142,6 +142,11 @@ impl Source {
         self.lost.get()
     }
 
+    /// True while a client's reply waits.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.borrow().iter().any(|outbox| outbox.strong_count() > 0)
+    }
+
     pub(super) fn wait(&self, outbox: Weak<Outbox>) {
         self.waiting.borrow_mut().push(outbox);
     }

@@ -194,6 +194,14 @@ impl Conn {
         self.pending.borrow().is_empty()
     }
 
+    /// True when replies that it has given wait for a commit.
+    pub(super) fn is_waited_for(&self) -> bool {
+        match &self.barriers {
+            Barriers::Behind(source) => source.get().is_some_and(|source| source.is_waited_for()),
+            Barriers::Afterwards(_) => false,
+        }
+    }
+
     /// Bytes that Redis has not taken yet.
     pub fn unsent(&self) -> usize {
         self.out.borrow().len()

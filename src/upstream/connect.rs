@@ -6,7 +6,7 @@ use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::{Route, Sides, Stream, To, sentinel};
+use super::{Peer, Route, Sides, Stream, To, peer, sentinel};
 use crate::config::{self, ConfigError, RedisAddress, RedisUrl, Verify};
 use crate::tls::{self, TlsError, TlsFiles};
 
@@ -97,12 +97,16 @@ impl Connector {
 
     /// Who is connected to, for people.
     pub fn server(&self) -> &'static str {
-        if self.is_redis() { "Redis" } else { "PostgreSQL" }
+        match &self.route {
+            Some(route) if route.is_local() => "PostgreSQL",
+            Some(route) if route.peer().is_some() => "the proxy that leads",
+            _ => "Redis",
+        }
     }
 
-    /// False when the server within the process answers.
+    /// False when the server within the process answers, or the proxy that leads.
     pub fn is_redis(&self) -> bool {
-        !self.route.as_ref().is_some_and(|route| route.is_local())
+        !self.route.as_ref().is_some_and(|route| route.is_local() || route.peer().is_some())
     }
 
     /// Address, user, password and database that connections are meant for; `connect` itself does not log in.
@@ -124,12 +128,16 @@ impl Connector {
     }
 
     async fn open(&self) -> io::Result<Stream> {
-        if let Some(route) = &self.route
-            && let To::Local(local) = route.settled().await
-        {
-            let (here, there) = tokio::io::duplex(MEMORY);
-            local.send(there).map_err(|_| io::ErrorKind::ConnectionRefused)?;
-            return Ok(Stream::Memory(here));
+        if let Some(route) = &self.route {
+            match route.settled().await {
+                To::Local(local) => {
+                    let (here, there) = tokio::io::duplex(MEMORY);
+                    local.send(there).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+                    return Ok(Stream::Memory(here));
+                }
+                To::Peer(peer) => return to_peer(route, &peer).await,
+                To::Redis | To::Nobody(_) => {}
+            }
         }
         match &self.url.address {
             RedisAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
@@ -162,14 +170,30 @@ impl Connector {
 
     /// `host:port` or the socket's path.
     pub fn address(&self) -> String {
-        if !self.is_redis() {
-            return "the local server".into();
+        match &self.route {
+            Some(route) if route.is_local() => return "the local server".into(),
+            Some(route) => {
+                if let Some(peer) = route.peer() {
+                    return peer.address.clone();
+                }
+            }
+            None => {}
         }
         match &self.url.address {
             RedisAddress::Tcp { host, port, .. } => format!("{host}:{port}"),
             RedisAddress::Unix(path) => path.display().to_string(),
             RedisAddress::Sentinel { master, .. } => format!("{master} (by Sentinel)"),
         }
+    }
+}
+
+/// Ends early when somebody else answers.
+async fn to_peer(route: &Route, peer: &Arc<Peer>) -> io::Result<Stream> {
+    let mut turns = route.watch();
+    let other = turns.wait_for(|turn| !matches!(&turn.to, To::Peer(now) if now == peer));
+    tokio::select! {
+        connected = peer::connect(peer) => connected,
+        _ = other => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }
 

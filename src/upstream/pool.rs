@@ -148,10 +148,11 @@ impl Pool {
         }
     }
 
-    /// True when no connection owes a reply. What is being opened will lead to whoever answers next.
+    /// True when no connection owes a reply, or the commit that one waits for. What is being opened will lead to whoever answers next.
     fn is_drained(&self) -> bool {
         let open = self.open.borrow();
-        open.iter().filter_map(Weak::upgrade).all(|conn| conn.idle() || !conn.is_ready())
+        let drained = |conn: Rc<Conn>| conn.idle() && !conn.is_waited_for() || !conn.is_ready();
+        open.iter().filter_map(Weak::upgrade).all(drained)
     }
 
     /// Ends every connection that leads to whoever has answered until now.

@@ -1,4 +1,4 @@
-//! Who answers clients: Redis, or the server within the process, and the moments in which that changes.
+//! Who answers clients: Redis, the server within the process, or the proxy that leads, and the moments in which that changes.
 //!
 //! A change goes through [`To::Nobody`]: connections are ended, or run empty first when nobody has failed, and
 //! who connects meanwhile waits. So no command is sent to one server whose client has a reply outstanding from the other.
@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::Peer;
+
 /// The way to the server within the process.
 pub type Local = mpsc::UnboundedSender<DuplexStream>;
 
@@ -19,6 +21,8 @@ pub type Local = mpsc::UnboundedSender<DuplexStream>;
 pub enum To {
     Redis,
     Local(Local),
+    /// The proxy that leads.
+    Peer(Arc<Peer>),
     /// It is being decided.
     Nobody(Leave),
 }
@@ -78,6 +82,14 @@ impl Route {
 
     pub fn is_local(&self) -> bool {
         matches!(self.now.borrow().to, To::Local(_))
+    }
+
+    /// The proxy that answers, if one does.
+    pub fn peer(&self) -> Option<Arc<Peer>> {
+        match &self.now.borrow().to {
+            To::Peer(peer) => Some(Arc::clone(peer)),
+            _ => None,
+        }
     }
 
     pub fn number(&self) -> u64 {

@@ -297,3 +297,108 @@ fn a_leader_that_ends_leaves_the_lease_at_once() {
     });
     assert!(slowest(&writers) < Duration::from_secs(2), "{:?}", slowest(&writers));
 }
+
+/// Runs until it is answered: a command that failed was not run.
+fn insist(client: &mut Client, command: &str) -> Value {
+    let began = Instant::now();
+    loop {
+        let reply = client.run(command);
+        if !reply.is_error() || began.elapsed() > LIMIT {
+            return reply;
+        }
+        println!("{command}: {reply:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn wait_lead(tandem: &Tandem, lead: &str) {
+    wait_for(&format!("{lead} to lead"), LIMIT, || {
+        tandem.answers() && tandem.status()["lead"] == lead
+    });
+}
+
+/// How many of the clients' counters are what was counted.
+fn count_on(clients: &mut [Client], counted: &mut i64) {
+    for client in clients {
+        *counted += 1;
+        assert_eq!(insist(client, "INCR shared"), Value::Int(*counted));
+    }
+}
+
+#[test]
+fn without_redis_one_serves_and_the_others_hand_on_to_it() {
+    let (mut redis, postgres) = (Redis::start(), Postgres::start());
+    let mut all: Vec<Tandem> = start(3, &redis, &postgres);
+    all.iter_mut().for_each(|tandem| tandem.allow(""));
+    let mut clients: Vec<Client> = all.iter().map(Tandem::client).collect();
+    let mut counted = 0;
+    count_on(&mut clients, &mut counted);
+
+    redis.kill9();
+    let began = Instant::now();
+    count_on(&mut clients, &mut counted);
+    println!("all were served after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    for (tandem, lead) in all.iter().zip(["postgres", "leader", "leader"]) {
+        wait_lead(tandem, lead);
+    }
+    for _ in 0..20 {
+        count_on(&mut clients, &mut counted);
+    }
+
+    // The one that serves is killed; its client goes elsewhere.
+    all[0].kill9();
+    let began = Instant::now();
+    count_on(&mut clients[1..], &mut counted);
+    println!("another one served after {:?}", began.elapsed());
+    assert!(began.elapsed() < TAKEOVER, "{:?}", began.elapsed());
+    let mut leads: Vec<String> = all[1..].iter().map(|t| t.status()["lead"].clone()).collect();
+    leads.sort();
+    assert_eq!(leads, ["leader", "postgres"]);
+    // It comes back, and finds out that it is not the one.
+    all[0].restart();
+    wait_lead(&all[0], "leader");
+    clients[0] = all[0].client();
+    count_on(&mut clients, &mut counted);
+
+    // Empty, and brought up before anybody is served from it.
+    redis.restart();
+    let began = Instant::now();
+    while began.elapsed() < LIMIT && all.iter().any(|t| t.status()["lead"] != "redis") {
+        count_on(&mut clients, &mut counted);
+    }
+    println!("Redis led again after {:?}", began.elapsed());
+    all.iter().for_each(|tandem| wait_lead(tandem, "redis"));
+    for _ in 0..20 {
+        count_on(&mut clients, &mut counted);
+    }
+    all.iter().for_each(Tandem::wait_streaming);
+    count_on(&mut clients, &mut counted);
+    assert_eq!(redis.client().run("GET shared"), Value::bulk(counted.to_string()));
+    Sides::new(&redis, &postgres).assert_equal();
+}
+
+/// A proxy that cannot reach Redis must not pass by those that can, and is of use all the same.
+#[test]
+fn one_that_starts_while_postgres_leads_does_not_go_to_redis() {
+    let (mut redis, postgres) = (Redis::start(), Postgres::start());
+    let mut first = start(1, &redis, &postgres).remove(0);
+    first.allow("");
+    assert_eq!(first.client().run("SET k old"), Value::ok());
+    redis.save();
+    redis.pause();
+    assert_eq!(insist(&mut first.client(), "SET k new"), Value::ok());
+    wait_lead(&first, "postgres");
+    let second = options(&redis, &postgres).allow("").start();
+    wait_lead(&second, "leader");
+    assert_eq!(insist(&mut second.client(), "GET k"), Value::bulk("new"));
+    assert_eq!(second.client().run("SET k newer"), Value::ok());
+    assert_eq!(first.client().run("GET k"), Value::bulk("newer"));
+    redis.resume();
+    wait_lead(&second, "redis");
+    assert_eq!(second.client().run("GET k"), Value::bulk("newer"));
+    second.wait_streaming();
+    Sides::new(&redis, &postgres).assert_equal();
+    drop((second, first));
+    redis.kill9();
+}

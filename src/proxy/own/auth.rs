@@ -123,7 +123,11 @@ impl Session {
     /// Checks credentials; those that the proxy does not know are tried against Redis.
     async fn login(&mut self, user: &[u8], password: &[u8]) -> Result<Login, String> {
         let access = &self.worker.shared.access;
-        match access.judge(user, password) {
+        let answer = match self.peer {
+            true => access.judge_peer(user, password),
+            false => access.judge(user, password),
+        };
+        match answer {
             Answer::Wrong => Err(WRONGPASS.into()),
             Answer::Accepted => {
                 let name = access.home_name().to_owned();

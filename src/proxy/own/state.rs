@@ -45,7 +45,7 @@ impl Session {
         self.broken_multi = None;
         self.replies = ReplyMode::On;
         self.key = self.home.clone();
-        self.trusted = !self.worker.shared.access.asks();
+        self.trusted = self.peer || !self.worker.shared.access.asks();
         let info = &self.info;
         info.name.lock().clear();
         *info.user.lock() = self.worker.shared.access.home_name().to_owned();

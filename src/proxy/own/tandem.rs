@@ -31,6 +31,7 @@ impl Session {
                 "NOPERM changing the strategy needs a user of the admin category, and none is configured",
             ),
             (b"mirror", 2) => map(&|name| name.starts_with("mirror_")),
+            (b"peer", 3) => self.admit(&request.words[2]),
             (b"help", 2) => {
                 Reply::Array(HELP.iter().map(|line| Reply::Simple((*line).into())).collect())
             }
@@ -44,5 +45,14 @@ impl Session {
         };
         self.answer(&reply);
         Ok(())
+    }
+
+    /// `TANDEM PEER <secret>`: another proxy hands on what its clients ask. They have proven there who they are.
+    fn admit(&mut self, secret: &[u8]) -> Reply {
+        if !self.worker.shared.status.admits(secret) {
+            return Reply::error("ERR this proxy does not lead, or it is not its secret");
+        }
+        (self.peer, self.trusted) = (true, true);
+        Reply::OK
     }
 }
