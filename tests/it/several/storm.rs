@@ -1,0 +1,142 @@
+//! Proxies, Redis and PostgreSQL are killed, paused and restarted in any order while clients write at all proxies.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use support::compare::Sides;
+use support::{Postgres, Redis, Tandem, seed, wait_for};
+
+use super::{LIMIT, Writer, options};
+
+const PROXIES: usize = 3;
+/// No command takes longer than a takeover, and what it is tried for by a proxy that has to find somebody.
+const BOUND: Duration = Duration::from_secs(15);
+
+struct Site {
+    redis: Redis,
+    postgres: Postgres,
+    all: Vec<Tandem>,
+}
+
+impl Site {
+    fn fault(&mut self, rng: &mut StdRng) {
+        let pause = Duration::from_millis(rng.random_range(50..1500));
+        let number = rng.random_range(0..PROXIES);
+        match rng.random_range(0..10) {
+            0..=2 => {
+                println!("kill proxy {number}");
+                self.all[number].kill9();
+                std::thread::sleep(pause);
+                self.all[number].spawn();
+            }
+            3 => {
+                println!("end proxy {number}");
+                self.all[number].stop(LIMIT);
+                std::thread::sleep(pause);
+                self.all[number].spawn();
+            }
+            4..=5 => {
+                let pause = pause * 4;
+                println!("pause proxy {number} for {pause:?}");
+                self.all[number].pause();
+                std::thread::sleep(pause);
+                self.all[number].resume();
+            }
+            6 => {
+                println!("kill PostgreSQL");
+                self.postgres.kill9();
+                std::thread::sleep(pause);
+                self.postgres.restart();
+            }
+            7 => {
+                println!("pause PostgreSQL for {pause:?}");
+                self.postgres.pause();
+                std::thread::sleep(pause);
+                self.postgres.resume();
+            }
+            8 => {
+                println!("kill Redis, which loses what it has");
+                self.redis.kill9();
+                std::thread::sleep(pause);
+                self.redis.wipe_disk();
+                self.redis.restart();
+            }
+            _ => {
+                println!("pause Redis for {pause:?}");
+                self.redis.pause();
+                std::thread::sleep(pause);
+                self.redis.resume();
+            }
+        }
+    }
+
+    fn roles(&self) -> Vec<String> {
+        let role = |tandem: &Tandem| match tandem.answers() {
+            true => tandem.status()["role"].clone(),
+            false => "none".into(),
+        };
+        let mut roles: Vec<String> = self.all.iter().map(role).collect();
+        roles.sort();
+        roles
+    }
+}
+
+/// `TANDEM_TEST_SECONDS` makes it longer.
+#[test]
+fn nothing_acknowledged_is_lost_whoever_fails() {
+    let seconds = std::env::var("TANDEM_TEST_SECONDS").ok().and_then(|text| text.parse().ok());
+    let time = Duration::from_secs(seconds.unwrap_or(10));
+    let seed = seed(77);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    // Nothing is acknowledged that PostgreSQL does not have, so that Redis may lose everything.
+    let start = || {
+        let options = options(&redis, &postgres).set("strategy", "on_unavailable", "refuse");
+        options.set("strategy", "ack_timeout_ms", 3000).allow("").start()
+    };
+    let all: Vec<Tandem> = (0..PROXIES).map(|_| start()).collect();
+    all.iter().for_each(|tandem| tandem.wait_holding(true));
+    let over = AtomicBool::new(false);
+    let writers: Vec<Writer> = (0..PROXIES * 2)
+        .map(|number| Writer::new(number, &all.iter().collect::<Vec<_>>()))
+        .collect();
+    let mut site = Site { redis, postgres, all };
+    let writers = std::thread::scope(|scope| {
+        let over = &over;
+        let running: Vec<_> =
+            writers.into_iter().map(|writer| scope.spawn(move || writer.run(over))).collect();
+        let began = Instant::now();
+        while began.elapsed() < time {
+            std::thread::sleep(Duration::from_millis(rng.random_range(0..2000)));
+            site.fault(&mut rng);
+        }
+        wait_for("Redis to lead at all proxies", LIMIT * 2, || {
+            let leads = |tandem: &Tandem| {
+                tandem.answers() && {
+                    let status = tandem.status();
+                    status["lead"] == "redis" && status["ack_holding"] == "1"
+                }
+            };
+            site.roles() == ["leader", "standby", "standby"] && site.all.iter().all(leads)
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        over.store(true, Ordering::Relaxed);
+        running.into_iter().map(|writer| writer.join().expect("ended")).collect::<Vec<_>>()
+    });
+    for writer in &writers {
+        println!(
+            "client {}: {} counted, {} unsure, {} pushed; the slowest took {:?}",
+            writer.number,
+            writer.done,
+            writer.unsure,
+            writer.pushed.len(),
+            writer.slowest_call,
+        );
+        assert!(writer.done > 5, "client {} did {} writes", writer.number, writer.done);
+        assert!(writer.slowest_call < BOUND, "{:?}", writer.slowest_call);
+        writer.check(&site.redis);
+    }
+    Sides::new(&site.redis, &site.postgres).assert_equal();
+}
