@@ -44,9 +44,10 @@ impl From<SyncError> for Failure {
     fn from(error: SyncError) -> Failure {
         let status = match &error {
             SyncError::BadInput(_) => StatusCode::BAD_REQUEST,
-            SyncError::NotApplicable(_) | SyncError::Refused(_) | SyncError::Cancelled => {
-                StatusCode::CONFLICT
-            }
+            SyncError::NotApplicable(_)
+            | SyncError::StandingBy(_)
+            | SyncError::Refused(_)
+            | SyncError::Cancelled => StatusCode::CONFLICT,
             SyncError::Redis(_) | SyncError::Postgres(_) | SyncError::Mirror(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -28,6 +28,8 @@ use crate::upstream::{Backoff, SideError, SideManager};
 const QUESTION: Duration = Duration::from_millis(500);
 /// A leader that has not answered for so long is not there.
 const SILENCE: Duration = Duration::from_millis(1500);
+/// After such a silence the leader may have had copies leave Redis: it waits for longer before it does.
+const DEAF: Duration = Duration::from_secs(3);
 
 /// What a proxy that stands by has besides.
 #[derive(Default)]
@@ -130,6 +132,9 @@ async fn listen(
                 publish(shared, &mut connection, &message).await?;
                 if heard_at.elapsed() > SILENCE {
                     shared.set_link(false, "the proxy that leads is not heard");
+                }
+                if heard_at.elapsed() > DEAF && shared.status.postgres_up.load(Ordering::Relaxed) {
+                    shared.presence.set(Gap::Unknown, true);
                 }
             }
             message = messages.next() => {

@@ -4,6 +4,7 @@
 //! reason they are served without any care. A reason is given before the first key can be missing.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -34,6 +35,9 @@ impl Gap {
         (Gap::Warming, "warming"),
     ];
 }
+
+/// Another proxy that is not heard of for so long is gone. It asks twice a second.
+const OTHERS: Duration = Duration::from_secs(10);
 
 /// What became of a key that somebody missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,8 @@ pub struct Presence {
     gaps: AtomicU8,
     /// To whoever brings keys back.
     missing: Mutex<mpsc::UnboundedSender<Missing>>,
+    /// When another proxy before the same Redis was heard of last.
+    others: Mutex<Option<Instant>>,
     pub counters: PresenceCounters,
     pub inspections: Inspections,
 }
@@ -102,6 +108,7 @@ impl Presence {
         Presence {
             gaps: AtomicU8::new(0),
             missing: Mutex::new(missing),
+            others: Mutex::default(),
             counters: PresenceCounters::default(),
             inspections: Inspections::default(),
         }
@@ -149,6 +156,16 @@ impl Presence {
         let adopted = |now: u8| Some(now & own | reasons & !own);
         // It always succeeds.
         let _ = self.gaps.fetch_update(Ordering::AcqRel, Ordering::Acquire, adopted);
+    }
+
+    /// Another proxy before the same Redis is there.
+    pub fn hear_of_other(&self) {
+        *self.others.lock() = Some(Instant::now());
+    }
+
+    /// True when other proxies have to learn of a new reason.
+    pub fn has_others(&self) -> bool {
+        self.others.lock().is_some_and(|heard| heard.elapsed() < OTHERS)
     }
 
     /// For people: `whole`, or the reasons.

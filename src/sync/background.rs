@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::report::Totals;
-use super::{CheckOptions, Class, Outcome, Scope, Syncer};
+use super::{CheckOptions, Class, Outcome, Scope, SyncError, Syncer};
 use crate::strategy::MirrorState;
 
 /// How often it is looked whether the mirror follows.
@@ -54,7 +54,7 @@ impl Checks {
         *self.last.lock() = Some(Last { at: SystemTime::now(), totals: Some(totals), summary });
     }
 
-    pub fn record_failure(&self, error: &super::SyncError) {
+    pub fn record_failure(&self, error: &SyncError) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         let summary =
             json!({ "status": "failed", "error": error.word(), "message": error.to_string() });
@@ -84,6 +84,10 @@ pub async fn serve(syncer: Arc<Syncer>) {
 }
 
 async fn check(syncer: &Arc<Syncer>) {
+    // The proxy that leads does it.
+    if let Err(SyncError::StandingBy(_)) = syncer.ready() {
+        return;
+    }
     if syncer.ready().is_err() && !syncer.status.strategy.has_mirror() {
         return;
     }

@@ -20,6 +20,8 @@ use crate::strategy::{Gap, Inspections};
 const TOGETHER: usize = 128;
 /// Commands that were under way when Redis was declared to be partial have reached it by then.
 const UNDER_WAY: Duration = Duration::from_secs(1);
+/// Other proxies know it by then, or serve with care because they have not heard of this one for long.
+const OTHERS_KNOW: Duration = Duration::from_secs(5);
 
 pub async fn run(syncer: &Syncer, scope: Scope, job: &Job) -> Result<Value, SyncError> {
     syncer.ready()?;
@@ -69,7 +71,8 @@ impl<'a> Clear<'a> {
     /// Has clients served with care, before the first copy is missed.
     pub async fn declare(&self) {
         if declare_partial(&self.syncer.config, &self.syncer.presence, Gap::Lacking) {
-            tokio::time::sleep(UNDER_WAY).await;
+            let others = self.syncer.presence.has_others();
+            tokio::time::sleep(if others { OTHERS_KNOW } else { UNDER_WAY }).await;
         }
     }
 

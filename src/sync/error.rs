@@ -10,6 +10,9 @@ pub enum SyncError {
     NotApplicable(String),
     #[error("{0}")]
     BadInput(String),
+    /// Another proxy leads, and does this.
+    #[error("{0}")]
+    StandingBy(String),
     /// Something has to be settled first.
     #[error("{0}")]
     Refused(String),
@@ -29,6 +32,7 @@ impl SyncError {
     pub fn word(&self) -> &'static str {
         match self {
             SyncError::NotApplicable(_) => "not_applicable",
+            SyncError::StandingBy(_) => "standing_by",
             SyncError::BadInput(_) => "bad_request",
             SyncError::Refused(_) => "refused",
             SyncError::Redis(_) => "redis_unavailable",

@@ -36,7 +36,7 @@ pub use report::Totals;
 use crate::config::{Config, Mode};
 use crate::engine::{Db, glob};
 use crate::store::Store;
-use crate::strategy::{CommitGate, Families, MirrorState, Presence, Status};
+use crate::strategy::{CommitGate, Families, MirrorState, Presence, Role, Status};
 use crate::upstream::{Connector, SideManager};
 use redis_side::RedisSide;
 
@@ -144,6 +144,9 @@ impl Syncer {
 
     /// Whether there are two sides that one can compare, and the mirror between them follows.
     fn ready(&self) -> Result<(), SyncError> {
+        if let (Role::Standby, leader) = self.status.role() {
+            return Err(SyncError::StandingBy(format!("{leader} leads: it does this")));
+        }
         let why = match self.status.strategy {
             Mode::DualWrite | Mode::CacheFirst => return self.mirror_follows(),
             Mode::RedisOnly => {

@@ -274,6 +274,7 @@ impl Applier {
         for passed in barriers {
             if let Some(channel) = &passed.of {
                 self.shared.others.tell(channel, passed.barrier);
+                self.shared.presence.hear_of_other();
             }
         }
     }

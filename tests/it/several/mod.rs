@@ -10,6 +10,8 @@ use support::compare::Sides;
 use support::{Client, Postgres, Redis, Tandem, TandemOptions, Value, wait_for};
 use writer::Writer;
 
+use crate::admin::{get, post};
+
 const LIMIT: Duration = Duration::from_secs(30);
 /// How soon another proxy has taken over.
 const TAKEOVER: Duration = Duration::from_secs(5);
@@ -293,4 +295,72 @@ fn one_that_starts_while_postgres_leads_does_not_go_to_redis() {
     Sides::new(&redis, &postgres).assert_equal();
     drop((second, first));
     redis.kill9();
+}
+
+/// Copies are dropped by the one that leads; whoever misses one has it brought back.
+#[test]
+fn keys_that_redis_lacks_come_back_through_any_proxy() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let all = start(2, &redis, &postgres);
+    let (first, second) = (&all[0], &all[1]);
+    let mut client = second.client();
+    let fill = (0..200).map(|n| vec!["SET".to_owned(), format!("k:{n}"), n.to_string()]);
+    client.pipeline(fill.collect::<Vec<_>>());
+    for command in ["HSET h a 1 b 2", "RPUSH l a b", "SET soon x PX 1500", "SADD s a"] {
+        assert!(!client.run(command).is_error(), "{command}");
+    }
+    let clear = "/admin/database/cache/clear";
+    let refusal = post(second, clear, "{}");
+    assert_eq!(refusal.error(409), "standing_by");
+    assert!(refusal.text.contains(&first.port().to_string()), "{}", refusal.text);
+    let check = get(second, "/admin/database/consistency-check");
+    assert!(check.text.contains("standing_by"), "{}", check.text);
+    // Clients of both go on reading: none may miss a key at any moment.
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for tandem in &all {
+            let over = &over;
+            scope.spawn(move || {
+                let mut client = tandem.client();
+                for n in (0..200).cycle() {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let key = format!("k:{n}");
+                    assert_eq!(client.call(["GET", &key]), Value::bulk(n.to_string()), "{key}");
+                }
+            });
+        }
+        let done = post(first, clear, "{}").data();
+        assert!(done["cleared"].as_i64().is_some_and(|cleared| cleared > 0), "{done}");
+        std::thread::sleep(Duration::from_millis(300));
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(second.status()["redis_keys"], "lacking");
+    post(first, clear, "{}").data();
+    assert_eq!(client.run("INCR k:7"), Value::Int(8));
+    assert_eq!(client.run("HGETALL h").items().len(), 4);
+    assert_eq!(client.run("RPUSH l c"), Value::Int(3));
+    assert_eq!(client.run("DEL k:8"), Value::Int(1));
+    for absent in ["GET k:8", "GET none", "GET soon"] {
+        assert_eq!(client.run(absent), Value::Nil, "{absent}");
+    }
+    assert_eq!(client.run("SADD s b"), Value::Int(1));
+    assert_eq!(client.run("SCARD s"), Value::Int(2));
+    // The one that takes over knows that Redis lacks keys.
+    let epoch = || postgres.sql("SELECT epoch FROM tandem.replication");
+    assert_eq!(epoch().trim(), "1");
+    first.pause();
+    wait_role(second, "leader");
+    assert_eq!(client.run("INCR k:9"), Value::Int(10));
+    assert_eq!(client.run("GET k:10"), Value::bulk("10"));
+    first.resume();
+    wait_role(first, "standby");
+    assert_eq!(first.client().run("INCR k:11"), Value::Int(12));
+    assert_eq!(first.client().run("GET k:8"), Value::Nil);
+    let warmed = post(second, "/admin/database/cache/warm", "{}").data();
+    assert_eq!(warmed["errors"], 0, "{warmed}");
+    wait_for("the rest", LIMIT, || {
+        Sides::new(&redis, &postgres).differences().is_ok_and(|d| d.is_empty())
+    });
 }
