@@ -156,7 +156,7 @@ pub struct Members<V> {
 }
 
 /// Members up to which the others keep their order when one is removed, which takes time.
-const ORDERED: usize = 512;
+pub const ORDERED: usize = 512;
 
 impl<V> Members<V> {
     /// An empty, complete value, for a key that is being created.

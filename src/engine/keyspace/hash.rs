@@ -63,6 +63,7 @@ impl Keyspace {
         self.want_members(db, key, Kind::Hash, &mut std::iter::once(field))?;
         self.ensure(db, key, Kind::Hash, || Part::Meta)?;
         self.grown += field.len() + content.len() + 64;
+        self.keep_members(db, key, &[field]);
         let new = self.change(db, key, |value, rows| {
             let (Value::Hash(hash), Rows::Hash(rows)) = (value, rows) else { return false };
             rows.insert(field.clone(), Some(content.clone()));
@@ -76,6 +77,7 @@ impl Keyspace {
         if self.hash_get(db, key, field)?.is_none() {
             return Ok(false);
         }
+        self.keep_members(db, key, &[field]);
         self.change(db, key, |value, rows| {
             let (Value::Hash(hash), Rows::Hash(rows)) = (value, rows) else { return };
             rows.insert(field.clone(), None);

@@ -360,7 +360,7 @@ impl Keyspace {
         if from == to {
             return Ok(true);
         }
-        self.keep(to.0, to.1);
+        self.keep_all(to.0, to.1);
         self.drop_key(to.0, to.1);
         let Some(entry) = self.take_entry(from.0, from.1) else { return Ok(false) };
         self.touch(from.0, from.1, What::Gone);
@@ -576,7 +576,7 @@ impl Keyspace {
     fn take_entry(&mut self, db: Db, key: &Bytes) -> Option<Box<Entry>> {
         let used = self.tick;
         if self.dbs.get(&db)?.slots.contains_key(key) {
-            self.keep(db, key);
+            self.keep_all(db, key);
         }
         let space = self.dbs.get_mut(&db)?;
         let slot = space.slots.get_mut(key)?;

@@ -2,14 +2,18 @@
 //! leaves no trace and is run again.
 //!
 //! While a savepoint is open, the first touch of a key keeps the key as it was, with its part of the
-//! delta; steps that concern more than one key keep what they replace. Rolling back puts all that
-//! back in reverse order. Nothing is loaded, taken or swept while a savepoint is open.
+//! delta; of a large collection each member that changes is kept instead ([`members`]). Steps that concern more than
+//! one key keep what they replace. Rolling back puts all that back in reverse order. Nothing is loaded, taken or
+//! swept while a savepoint is open.
+
+mod members;
 
 use bytes::Bytes;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
+use self::members::Before;
 use super::census::Census;
-use super::{DbSpace, Keyspace, Slot};
+use super::{DbSpace, Entry, Keyspace, Slot};
 use crate::engine::Db;
 use crate::engine::delta::{KeyChange, KeyId, Step};
 use crate::engine::value::Kind;
@@ -30,6 +34,10 @@ pub struct Savepoint {
 #[derive(Debug)]
 enum Undo {
     Slot(Db, Bytes, Option<Slot>),
+    /// An entry but for its members.
+    Hollow(Db, Bytes, Box<Entry>),
+    /// A member of the entry that is there.
+    Member(Db, Bytes, Bytes, Before),
     Change(KeyId, Option<KeyChange>, Option<Kind>),
     /// The changes were closed; true when they became a step.
     Closed(bool),
@@ -46,8 +54,8 @@ enum Undo {
 pub(super) struct UndoLog {
     open: usize,
     entries: Vec<Undo>,
-    /// Keys kept since the last savepoint or step.
-    kept: HashSet<(Db, Bytes), ahash::RandomState>,
+    /// Keys kept since the last savepoint or step, and whether with their members.
+    kept: HashMap<(Db, Bytes), bool, ahash::RandomState>,
 }
 
 impl Keyspace {
@@ -90,6 +98,10 @@ impl Keyspace {
         match undo {
             Undo::Slot(db, key, Some(slot)) => drop(self.space(db).slots.insert(key, slot)),
             Undo::Slot(db, key, None) => drop(self.space(db).slots.remove(&key)),
+            Undo::Hollow(db, key, entry) => self.refill(db, key, entry),
+            Undo::Member(db, key, member, before) => {
+                self.take_back_member(db, &key, member, before)
+            }
             Undo::Change(id, change, dropped) => {
                 match change {
                     Some(change) => drop(self.changes.keys.insert(id, change)),
@@ -122,14 +134,39 @@ impl Keyspace {
 
     /// Call before a key, or its part of the delta, changes.
     pub(super) fn keep(&mut self, db: Db, key: &Bytes) {
-        if self.undo.open == 0 || !self.undo.kept.insert((db, key.clone())) {
+        if self.undo.open == 0 || self.undo.kept.contains_key(&(db, key.clone())) {
             return;
         }
-        let slot = self.dbs.get(&db).and_then(|space| space.slots.get(key)).cloned();
-        if let Some(Slot::Present(entry)) = &slot {
-            self.keep_change(entry.id);
+        let slot = self.dbs.get(&db).and_then(|space| space.slots.get(key));
+        let (undo, id, whole) = match slot {
+            Some(Slot::Present(entry)) if members::are_many(&entry.value) => {
+                (Undo::Hollow(db, key.clone(), Box::new(entry.hollow())), Some(entry.id), false)
+            }
+            slot => {
+                let id = slot.and_then(|slot| match slot {
+                    Slot::Present(entry) => Some(entry.id),
+                    Slot::Absent { .. } => None,
+                });
+                (Undo::Slot(db, key.clone(), slot.cloned()), id, true)
+            }
+        };
+        if let Some(id) = id {
+            self.keep_change(id);
         }
-        self.undo.entries.push(Undo::Slot(db, key.clone(), slot));
+        self.undo.entries.push(undo);
+        self.undo.kept.insert((db, key.clone()), whole);
+    }
+
+    /// Call before a key goes from where it is.
+    pub(super) fn keep_all(&mut self, db: Db, key: &Bytes) {
+        self.keep(db, key);
+        if self.undo.open > 0
+            && let Some(whole) = self.undo.kept.get_mut(&(db, key.clone()))
+            && !std::mem::replace(whole, true)
+        {
+            let slot = self.dbs.get(&db).and_then(|space| space.slots.get(key)).cloned();
+            self.undo.entries.push(Undo::Slot(db, key.clone(), slot));
+        }
     }
 
     /// Call before a value's part of the delta changes, where [`Keyspace::keep`] cannot know it.

@@ -47,6 +47,7 @@ impl Keyspace {
         }
         self.ensure(db, key, Kind::Set, || Part::Meta)?;
         self.grown += new.iter().map(|member| member.len() + 64).sum::<usize>();
+        self.keep_members(db, key, &new);
         let added = self.change(db, key, |value, rows| {
             let (Value::Set(set), Rows::Set(rows)) = (value, rows) else { return 0 };
             let mut added = 0;
@@ -68,6 +69,7 @@ impl Keyspace {
         if gone.is_empty() {
             return Ok(0);
         }
+        self.keep_members(db, key, &gone);
         let removed = self.change(db, key, |value, rows| {
             let (Value::Set(set), Rows::Set(rows)) = (value, rows) else { return 0 };
             let mut removed = 0;

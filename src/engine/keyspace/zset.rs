@@ -41,6 +41,7 @@ impl Keyspace {
         }
         self.ensure(db, key, Kind::ZSet, || Part::Meta)?;
         self.grown += scores.iter().map(|(member, _)| member.len() + 128).sum::<usize>();
+        self.keep_members(db, key, &scores.iter().map(|(member, _)| member).collect::<Vec<_>>());
         self.change(db, key, |value, rows| {
             let (Value::ZSet(zset), Rows::ZSet(rows)) = (value, rows) else { return };
             for (member, score) in scores {
@@ -66,6 +67,7 @@ impl Keyspace {
         if gone.is_empty() {
             return Ok(0);
         }
+        self.keep_members(db, key, &gone);
         let removed = self.change(db, key, |value, rows| {
             let (Value::ZSet(zset), Rows::ZSet(rows)) = (value, rows) else { return 0 };
             let mut removed = 0;
