@@ -181,7 +181,9 @@ fn sha1_hex(lua: &Lua, args: MultiValue) -> mlua::Result<String> {
 
 /// SHA1 as 40 lower case hexadecimal digits.
 pub fn hex_sha1(bytes: &[u8]) -> String {
-    Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+    Sha1::digest(bytes).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn only_string(args: &MultiValue) -> Option<Vec<u8>> {
