@@ -71,15 +71,25 @@ fn message(gaps: u8, sources: &HashMap<u64, u64>) -> String {
 
 /// Runs until it is dropped.
 pub async fn serve(shared: Arc<Shared>, manager: SideManager) {
-    let mut connection = None;
+    let (mut connection, mut said) = (None, false);
     let mut backoff = Backoff::default();
     loop {
         shared.others.news.notified().await;
         let reached = std::mem::take(&mut *shared.others.waiting.lock());
+        if reached.is_empty() {
+            // Told with what came before.
+            continue;
+        }
         match publish(&shared, &manager, &mut connection, &reached).await {
-            Ok(()) => backoff.reset(),
+            Ok(()) => {
+                said = false;
+                backoff.reset();
+            }
             Err(error) => {
-                tracing::debug!(%error, "other proxies do not hear what is committed");
+                let refused = matches!(&error, SideError::Redis(error) if error.code().is_some());
+                if refused && !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%error, "Redis refuses the PUBLISH by which other proxies learn that their writes are in PostgreSQL");
+                }
                 connection = None;
                 backoff.wait().await;
             }

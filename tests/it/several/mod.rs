@@ -1,5 +1,6 @@
 //! Several proxies before one Redis and one PostgreSQL: one leads, the others acknowledge through it and take over.
 
+mod latency;
 mod storm;
 mod writer;
 
