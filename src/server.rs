@@ -108,7 +108,8 @@ impl Server {
             (Mode::PostgresOnly | Mode::DatabaseFirst, Some(tenure)) => {
                 let (connect, incoming) = mpsc::unbounded_channel();
                 let route = Route::new(To::Nobody(Leave::Cut));
-                let connector = Connector::routed(&config.redis, Arc::clone(&route))?;
+                let connector = Connector::routed(&config.redis, Arc::clone(&route))?
+                    .with_peers(&config.listen)?;
                 let redis = Connector::new(&config.redis)?;
                 let server = LocalServer::start(
                     Arc::new(config.clone()),
@@ -131,7 +132,7 @@ impl Server {
             }
             (Mode::DualWrite | Mode::CacheFirst, Some(_)) => {
                 let route = Route::new(To::Nobody(Leave::Cut));
-                (Connector::routed(&config.redis, route)?, None)
+                (Connector::routed(&config.redis, route)?.with_peers(&config.listen)?, None)
             }
             _ => (Connector::new(&config.redis)?, None),
         };

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config, PostgresAddress};
 use crate::store::{Asked, Held, Holder, Lease, Store, StoreError};
 use crate::strategy::{Role, Status};
-use crate::upstream::Backoff;
+use crate::upstream::{Backoff, SECURE};
 
 /// How long a lease lasts: a proxy that is paused or cut off is replaced after this time.
 const TIME: Duration = Duration::from_secs(4);
@@ -272,8 +272,9 @@ impl Asking {
             }
             self.migrated = true;
         }
-        if self.me.address.is_empty() && !self.secure {
-            self.me.address = address(self.bound, &self.postgres).await;
+        if self.me.address.is_empty() {
+            let address = address(self.bound, &self.postgres).await;
+            self.me.address = if self.secure { format!("{SECURE}{address}") } else { address };
         }
         let mut lease = Store::lease(&self.postgres, TIME).await?;
         let patience = match self.before {

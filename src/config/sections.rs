@@ -26,7 +26,7 @@ pub struct Config {
 pub struct Listen {
     /// `host:port`.
     pub address: String,
-    /// Where other proxies reach this one, `host:port`; empty: `address`, and if that is a wildcard, the address that this host
+    /// Where other proxies reach this one, `host:port` or `tls://host:port`; empty: `address`, and if that is a wildcard, the address that this host
     /// shows PostgreSQL.
     pub advertise: String,
     /// Path of an additional unix socket; empty for none.

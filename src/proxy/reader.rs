@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{tcp, unix};
 
-use crate::upstream::Secure;
+use crate::upstream::{Secure, proof};
 
 /// The reading half of a client's connection.
 #[derive(Debug)]
@@ -17,6 +17,14 @@ pub(super) enum ClientReader {
 }
 
 impl ClientReader {
+    /// How another proxy proves over this connection that it knows the secret.
+    pub fn proof(&self, secret: &str) -> Option<String> {
+        match self {
+            ClientReader::Tcp(_) | ClientReader::Unix(_) => Some(proof(secret, None)),
+            ClientReader::Tls(secure) => secure.keying().map(|keying| proof(secret, Some(keying))),
+        }
+    }
+
     /// Reads into `buffer`: the number of bytes, 0 at the end of the stream.
     pub fn poll_read(
         &mut self,

@@ -28,7 +28,7 @@ pub(super) struct Session {
     pub worker: Rc<Worker>,
     pub outbox: Rc<Outbox>,
     pub info: Arc<ClientInfo>,
-    reader: ClientReader,
+    pub reader: ClientReader,
     /// Bytes of requests that are not under way yet.
     input: Vec<u8>,
     pub scanner: RequestScanner,

@@ -1,4 +1,5 @@
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Connector {
     tls: Option<TlsConnector>,
     /// Who answers; always Redis without one.
     route: Option<Arc<Route>>,
+    /// For a proxy that leads and takes clients over TLS.
+    peers: Option<TlsConnector>,
     sides: Sides,
 }
 
@@ -66,6 +69,7 @@ impl Connector {
             timeout: Duration::from_millis(redis.connect_timeout_ms),
             tls,
             route: None,
+            peers: None,
             sides: Sides::default(),
         })
     }
@@ -73,6 +77,19 @@ impl Connector {
     /// Connects to whom the route leads to; user, password and database are still those of the URL.
     pub fn routed(redis: &config::Redis, route: Arc<Route>) -> Result<Connector, ConnectError> {
         Ok(Connector { route: Some(route), ..Connector::new(redis)? })
+    }
+
+    /// The same, where that may be another proxy: should that ask for a certificate, it is the one of our own clients' port.
+    pub fn with_peers(self, listen: &config::Listen) -> Result<Connector, ConnectError> {
+        let nothing = Path::new("");
+        let files = TlsFiles {
+            section: "listen",
+            ca: nothing,
+            cert: &listen.tls_cert,
+            key: &listen.tls_key,
+            verify: Verify::Nothing,
+        };
+        Ok(Connector { peers: Some(TlsConnector::from(tls::client_config(&files)?)), ..self })
     }
 
     /// The same, to Redis itself whoever answers clients.
@@ -135,7 +152,7 @@ impl Connector {
                     local.send(there).map_err(|_| io::ErrorKind::ConnectionRefused)?;
                     return Ok(Stream::Memory(here));
                 }
-                To::Peer(peer) => return to_peer(route, &peer).await,
+                To::Peer(peer) => return to_peer(route, &peer, self.peers.as_ref()).await,
                 To::Redis | To::Nobody(_) => {}
             }
         }
@@ -188,11 +205,15 @@ impl Connector {
 }
 
 /// Ends early when somebody else answers.
-async fn to_peer(route: &Route, peer: &Arc<Peer>) -> io::Result<Stream> {
+async fn to_peer(
+    route: &Route,
+    peer: &Arc<Peer>,
+    tls: Option<&TlsConnector>,
+) -> io::Result<Stream> {
     let mut turns = route.watch();
     let other = turns.wait_for(|turn| !matches!(&turn.to, To::Peer(now) if now == peer));
     tokio::select! {
-        connected = peer::connect(peer) => connected,
+        connected = peer::connect(peer, tls) => connected,
         _ = other => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }

@@ -32,7 +32,7 @@ pub use connect::{ConnectError, Connector, connect};
 pub use handshake::{Credentials, OpenError, ServerFacts};
 pub use outbox::{ClientWriter, Outbox};
 pub use pace::Pace;
-pub use peer::Peer;
+pub use peer::{Keying, Peer, SECURE, proof};
 pub use pool::{Context, Key, Pool};
 pub use pubsub::{Confirmation, Subscriptions, Watching};
 pub use route::{Leave, Local, Route, To, Turn};

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use rustls::{ServerConfig, ServerConnection};
 use tokio::net::TcpStream;
 
+use super::peer::{Keying, LABEL};
+
 /// A client's connection with TLS; both halves share it.
 #[derive(Debug)]
 pub struct Secure {
@@ -22,6 +24,12 @@ impl Secure {
         let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
         tls.set_buffer_limit(Some(AHEAD));
         Ok(Rc::new(Secure { stream, tls: RefCell::new(tls) }))
+    }
+
+    /// What only both ends of this connection know, when it is established.
+    pub fn keying(&self) -> Option<Keying> {
+        let tls = self.tls.borrow();
+        tls.export_keying_material(Keying::default(), LABEL, None).ok()
     }
 
     /// Reads what the client has said: the number of bytes, 0 at the end.

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use support::{Client, Postgres, Redis, Tandem, TandemOptions, Value, wait_for};
+use support::{
+    Certificates, Client, Port, Postgres, Redis, Tandem, TandemOptions, Value, wait_for,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -154,4 +156,31 @@ fn clients_of_one_that_stands_by_are_who_they_are() {
     let (mut own, _) = client(&second, "two");
     assert_eq!(own.run("SET k 2"), Value::ok());
     assert_eq!(client(&first, "one").0.run("GET k"), Value::bulk("2"));
+}
+
+#[test]
+fn one_that_takes_clients_over_tls_is_handed_on_to_over_tls() {
+    let (postgres, certificates) = (Postgres::start(), Certificates::new("DNS:elsewhere"));
+    let secure = || {
+        let options = options(&postgres).set("listen", "tls_cert", certificates.path("server.crt"));
+        let options = options.set("listen", "tls_key", certificates.path("server.key"));
+        options.set("listen", "tls_client_ca", certificates.path("ca.crt"))
+    };
+    let mut first = secure().prepare();
+    first.spawn();
+    wait_for("the first one to serve", LIMIT, || first.log().contains("PostgreSQL serves"));
+    // It has plain clients too.
+    let port = Port::take();
+    let second = secure().set("listen", "tls_address", format!("127.0.0.1:{}", port.number()));
+    let second = second.start();
+    wait_to_stand_by(&second);
+    let (mut client, mut other) = (second.client(), second.client());
+    every_kind(&mut client, &mut other);
+    assert_eq!(client.run("SET k 1"), Value::ok());
+    assert!(first.raw_client().try_call(["GET", "k"]).is_err(), "without TLS");
+    let address = postgres.sql("SELECT address FROM tandem.lease");
+    assert_eq!(address.trim(), format!("tls://127.0.0.1:{}", first.port()));
+    first.kill9();
+    wait_to_lead(&second);
+    assert_eq!(client.run("GET k"), Value::bulk("1"));
 }

@@ -47,9 +47,9 @@ impl Session {
         Ok(())
     }
 
-    /// `TANDEM PEER <secret>`: another proxy hands on what its clients ask. They have proven there who they are.
-    fn admit(&mut self, secret: &[u8]) -> Reply {
-        if !self.worker.shared.status.admits(secret) {
+    /// `TANDEM PEER <proof>`: another proxy hands on what its clients ask. They have proven there who they are.
+    fn admit(&mut self, word: &[u8]) -> Reply {
+        if !self.worker.shared.status.admits(word, |secret| self.reader.proof(secret)) {
             return Reply::error("ERR this proxy does not lead, or it is not its secret");
         }
         (self.peer, self.trusted) = (true, true);
