@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use sd_notify::NotifyState;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminError, Subject};
-use crate::config::{Config, Mode, Source};
-use crate::failover::{self, Failover, PartError, RunningServing, Serving};
-use crate::local::{LocalServer, StartError};
+use crate::config::{Config, Source};
+use crate::failover::{self, Failover, PartError, Remembered, Switcher};
 use crate::log::LogLevel;
 use crate::open_files;
 use crate::process::{Asked, Reload, Signals, tell_systemd};
 use crate::proxy::{Activated, BindError, Listeners, Shared, run_worker};
 use crate::strategy::{CommitGate, Presence, Status};
-use crate::tenure;
+use crate::sync::Jobs;
+use crate::tenure::Tenure;
 use crate::upstream::{ConnectError, Connector, Leave, Route, To};
 
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +28,7 @@ pub enum ServerError {
     #[error(transparent)]
     Part(#[from] PartError),
     #[error(transparent)]
-    Local(#[from] StartError),
-    #[error(transparent)]
     Admin(#[from] AdminError),
-    #[error("cannot start the thread that asks for the lease: {0}")]
-    Lease(#[source] std::io::Error),
     #[error("cannot start a worker: {0}")]
     Worker(#[source] std::io::Error),
 }
@@ -69,11 +64,7 @@ pub async fn run(
 pub struct Server {
     workers: Vec<JoinHandle<()>>,
     /// Its end is asked for only when the workers have ended: replies that they hold wait for it.
-    leads: Option<failover::Running>,
-    /// Answers in `postgres_only`; ends when nobody can ask any more.
-    local: Option<(LocalServer, RunningServing)>,
-    /// Ends when nothing is written to PostgreSQL any more.
-    lease: Option<tenure::Running>,
+    leads: failover::Running,
     /// The last to end: it says until then that the process is stopping.
     admin: Option<Admin>,
     address: std::net::SocketAddr,
@@ -86,10 +77,13 @@ impl Server {
         log_level: LogLevel,
         shutdown: CancellationToken,
     ) -> Result<Server, ServerError> {
-        let mode = config.strategy.mode;
+        let remembered = Remembered::load(&config);
+        let mode = remembered.as_ref().map_or(config.strategy.mode, |last| last.strategy);
         open_files::raise_for(config.listen.max_clients);
         let gate = CommitGate::new(&instance());
         let status = Arc::new(Status::new(config.strategy.mode, config.strategy.ack));
+        status.set_strategy(mode);
+        status.note_switch(|switched| switched.last = remembered.map(|last| (last.at, last.by)));
         let presence = Arc::new(Presence::new());
         let count = match config.listen.workers {
             // Redis and its client need the other half.
@@ -98,75 +92,43 @@ impl Server {
         };
         let listeners = Listeners::bind(&config.listen, count, Activated::take())?;
         let address = listeners[0].tcp.local_addr().map_err(ServerError::Worker)?;
-        // Without PostgreSQL there is nothing of which only one may take care.
-        let lease = match mode {
-            Mode::RedisOnly => None,
-            _ => Some(tenure::start(&config, address, &status).map_err(ServerError::Lease)?),
-        };
-        let tenure = lease.as_ref().map(|lease| Arc::clone(&lease.tenure));
-        let (connector, local) = match (mode, &tenure) {
-            (Mode::PostgresOnly | Mode::DatabaseFirst, Some(tenure)) => {
-                let (connect, incoming) = mpsc::unbounded_channel();
-                let route = Route::new(To::Nobody(Leave::Cut));
-                let connector = Connector::routed(&config.redis, Arc::clone(&route))?
-                    .with_peers(&config.listen)?;
-                let redis = Connector::new(&config.redis)?;
-                let server = LocalServer::start(
-                    Arc::new(config.clone()),
-                    Arc::clone(&gate),
-                    Arc::clone(tenure),
-                    Arc::clone(&status),
-                    redis,
-                    incoming,
-                    None,
-                )?;
-                let serving = Serving {
-                    route,
-                    tenure: Arc::clone(tenure),
-                    gate: Arc::clone(&gate),
-                    status: Arc::clone(&status),
-                    local: connect,
-                };
-                let serving = serving.start().map_err(ServerError::Lease)?;
-                (connector, Some((server, serving)))
-            }
-            (Mode::DualWrite | Mode::CacheFirst, Some(_)) => {
-                let route = Route::new(To::Nobody(Leave::Cut));
-                (Connector::routed(&config.redis, route)?.with_peers(&config.listen)?, None)
-            }
-            _ => (Connector::new(&config.redis)?, None),
-        };
-        let connector = Arc::new(connector);
-        // The operator wants to know how Redis is, whoever answers clients meanwhile.
-        let looked_at = match mode.has_mirror() {
-            true => Arc::new(connector.to_redis()),
-            false => Arc::clone(&connector),
-        };
+        let route = Route::new(To::Nobody(Leave::Cut));
+        let connector = Connector::routed(&config.redis, Arc::clone(&route))?;
+        let connector = Arc::new(connector.with_peers(&config.listen)?);
+        let (switcher, requests) = Switcher::new();
+        let jobs = Arc::<Jobs>::default();
         let subject = Subject {
             config: Arc::new(config.clone()),
-            connector: Arc::clone(&looked_at),
+            connector: Arc::clone(&connector),
             status: Arc::clone(&status),
             gate: Arc::clone(&gate),
             presence: Arc::clone(&presence),
+            jobs: Arc::clone(&jobs),
+            switcher: switcher.clone(),
             log_level,
         };
         let admin = Admin::start(subject, shutdown.clone())?;
-        let leads = match (connector.route().filter(|_| mode.has_mirror()), tenure) {
-            (Some(route), Some(tenure)) => {
-                let failover = Failover {
-                    config: Arc::new(config.clone()),
-                    redis: (*looked_at).clone(),
-                    route: Arc::clone(route),
-                    gate: Arc::clone(&gate),
-                    tenure,
-                    status: Arc::clone(&status),
-                    presence: Arc::clone(&presence),
-                };
-                Some(failover.start()?)
-            }
-            _ => None,
+        let failover = Failover {
+            config: Arc::new(config.clone()),
+            redis: connector.to_redis(),
+            bound: address,
+            route,
+            gate: Arc::clone(&gate),
+            tenure: Tenure::new(&status),
+            lease: Default::default(),
+            status: Arc::clone(&status),
+            presence: Arc::clone(&presence),
         };
-        let shared = Arc::new(Shared::new(config, connector, gate, status, presence, shutdown));
+        let leads = failover.start(requests)?;
+        let shared = Arc::new(Shared::new(
+            config,
+            connector,
+            gate,
+            status,
+            presence,
+            (switcher, jobs),
+            shutdown,
+        ));
         let mut workers = Vec::new();
         for (number, listeners) in listeners.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
@@ -182,10 +144,10 @@ impl Server {
             %address,
             workers = count,
             server = shared.connector.address(),
-            strategy = shared.status.strategy.as_str(),
+            strategy = shared.status.strategy().as_str(),
             "ready for clients"
         );
-        Ok(Server { workers, leads, local, lease, admin, address })
+        Ok(Server { workers, leads, admin, address })
     }
 
     /// Where clients connect.
@@ -201,16 +163,7 @@ impl Server {
                 // A worker that panicked has been logged; the others still end in order.
                 let _ = worker.join();
             }
-            if let Some((local, serving)) = self.local {
-                serving.stop();
-                local.stop();
-            }
-            if let Some(leads) = self.leads {
-                leads.stop();
-            }
-            if let Some(lease) = self.lease {
-                lease.stop();
-            }
+            self.leads.stop();
             if let Some(admin) = self.admin {
                 admin.stop();
             }

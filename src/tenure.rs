@@ -58,6 +58,18 @@ pub struct Tenure {
 }
 
 impl Tenure {
+    /// Nobody asks for the lease yet.
+    pub fn new(status: &Arc<Status>) -> Arc<Tenure> {
+        Arc::new(Tenure {
+            standing: watch::Sender::new(Standing::Starting),
+            until: Mutex::new(Instant::now()),
+            renewed: Notify::new(),
+            doubt: Notify::new(),
+            lead: watch::Sender::new(""),
+            status: Arc::clone(status),
+        })
+    }
+
     pub fn standing(&self) -> Standing {
         self.standing.borrow().clone()
     }
@@ -164,7 +176,7 @@ fn say(before: &Standing, now: &Standing) {
 /// The thread that asks for the lease.
 #[derive(Debug)]
 pub struct Running {
-    pub tenure: Arc<Tenure>,
+    tenure: Arc<Tenure>,
     thread: JoinHandle<()>,
     over: CancellationToken,
 }
@@ -175,20 +187,14 @@ impl Running {
         self.over.cancel();
         // A thread that panicked has been logged.
         let _ = self.thread.join();
+        self.tenure.status.admit(None);
+        self.tenure.set(Standing::Starting);
     }
 }
 
 /// Begins to ask for the lease; PostgreSQL may be away.
 /// `bound` is where clients connect.
-pub fn start(config: &Config, bound: SocketAddr, status: &Arc<Status>) -> std::io::Result<Running> {
-    let tenure = Arc::new(Tenure {
-        standing: watch::Sender::new(Standing::Starting),
-        until: Mutex::new(Instant::now()),
-        renewed: Notify::new(),
-        doubt: Notify::new(),
-        lead: watch::Sender::new(""),
-        status: Arc::clone(status),
-    });
+pub fn start(config: &Config, bound: SocketAddr, tenure: &Arc<Tenure>) -> std::io::Result<Running> {
     let over = CancellationToken::new();
     let me = Holder {
         name: name(&config.listen.address),
@@ -196,7 +202,7 @@ pub fn start(config: &Config, bound: SocketAddr, status: &Arc<Status>) -> std::i
         secret: secret(),
     };
     let asking = Asking {
-        tenure: Arc::clone(&tenure),
+        tenure: Arc::clone(tenure),
         postgres: config.postgres.clone(),
         bound,
         secure: config.listen.tls().is_some() && config.listen.tls_address.is_empty(),
@@ -208,7 +214,7 @@ pub fn start(config: &Config, bound: SocketAddr, status: &Arc<Status>) -> std::i
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name("lease".into());
     let thread = thread.spawn(move || runtime.block_on(asking.run()))?;
-    Ok(Running { tenure, thread, over })
+    Ok(Running { tenure: Arc::clone(tenure), thread, over })
 }
 
 fn secret() -> String {

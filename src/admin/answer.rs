@@ -49,8 +49,9 @@ impl<T: Serialize> IntoResponse for Success<T> {
     }
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
+impl Failure {
+    /// What is answered.
+    pub fn body(self) -> (StatusCode, Value) {
         let mut body = json!({
             "success": false,
             "error": self.error,
@@ -60,6 +61,13 @@ impl IntoResponse for Failure {
         if let (Some(data), Value::Object(body)) = (self.data, &mut body) {
             body.insert("data".into(), data);
         }
-        (self.status, Json(body)).into_response()
+        (self.status, body)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let (status, body) = self.body();
+        (status, Json(body)).into_response()
     }
 }

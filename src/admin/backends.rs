@@ -11,9 +11,9 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use tokio::sync::Mutex;
 
 use super::AdminError;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::store::{Monitor, ServerState};
-use crate::strategy::Histogram;
+use crate::strategy::{Histogram, Status};
 use crate::upstream::{Connector, SideError, SideManager};
 
 /// A backend that is silent for so long counts as gone.
@@ -24,7 +24,7 @@ const FRESH: Duration = Duration::from_millis(200);
 /// What was found out.
 pub struct Look {
     at: Instant,
-    /// The server that answers clients: in `postgres_only` it is a part of this process.
+    /// Redis, or where PostgreSQL leads the server that answers clients, a part of this process.
     pub redis: Result<RedisState, String>,
     /// `None`: the strategy does without PostgreSQL.
     pub postgres: Option<Result<ServerState, String>>,
@@ -73,19 +73,33 @@ impl Look {
 
 pub struct Backends {
     redis: SideManager,
+    /// To whoever answers clients.
+    server: SideManager,
+    status: Arc<Status>,
+    /// `None`: its configuration cannot be used, and nobody needs it.
     postgres: Option<Monitor>,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    /// With the strategy that it is for.
+    connection: Mutex<Option<(Mode, MultiplexedConnection)>>,
     last: Mutex<Option<Arc<Look>>>,
     pub redis_round_trips: Histogram,
     pub postgres_round_trips: Histogram,
 }
 
 impl Backends {
-    pub fn new(config: &Config, connector: &Connector) -> Result<Backends, AdminError> {
-        let needed = config.strategy.mode != crate::config::Mode::RedisOnly;
-        let postgres = needed.then(|| Monitor::new(&config.postgres)).transpose()?;
+    pub fn new(
+        config: &Config,
+        connector: &Connector,
+        status: Arc<Status>,
+    ) -> Result<Backends, AdminError> {
+        let postgres = match Monitor::new(&config.postgres) {
+            Ok(monitor) => Some(monitor),
+            Err(_) if status.strategy() == Mode::RedisOnly => None,
+            Err(error) => return Err(error.into()),
+        };
         Ok(Backends {
-            redis: SideManager::new(connector.clone()),
+            redis: SideManager::new(connector.to_redis()),
+            server: SideManager::new(connector.clone()),
+            status,
             postgres,
             connection: Mutex::new(None),
             last: Mutex::new(None),
@@ -124,15 +138,21 @@ impl Backends {
     async fn ask_redis(&self) -> Result<RedisState, String> {
         let mut held = self.connection.lock().await;
         let work = async {
-            if let Some(connection) = held.as_mut()
+            let strategy = self.status.strategy();
+            if let Some((of, connection)) = held.as_mut()
+                && *of == strategy
                 && let Ok(state) = ask(connection).await
             {
                 return Ok(state);
             }
             *held = None;
-            let mut connection = self.redis.connect().await?;
+            let manager = match strategy.is_led_by_postgres() {
+                true => &self.server,
+                false => &self.redis,
+            };
+            let mut connection = manager.connect().await?;
             let state = ask(&mut connection).await?;
-            *held = Some(connection);
+            *held = Some((strategy, connection));
             Ok::<_, SideError>(state)
         };
         match tokio::time::timeout(LIMIT, work).await {
@@ -146,7 +166,8 @@ impl Backends {
     }
 
     async fn ask_postgres(&self) -> Option<Result<ServerState, String>> {
-        let monitor = self.postgres.as_ref()?;
+        let needed = self.status.strategy() != Mode::RedisOnly;
+        let monitor = self.postgres.as_ref().filter(|_| needed)?;
         Some(monitor.look(LIMIT).await.map_err(|error| error.to_string()))
     }
 }

@@ -141,7 +141,7 @@ enum Side {
 }
 
 /// A JSON object, whatever its content type; without a body all is as by default.
-fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Failure> {
+pub fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Failure> {
     let body =
         body.map_err(|error| Failure::new(error.status(), "bad_request", error.body_text()))?;
     let text = if body.trim_ascii().is_empty() { b"{}" } else { &body[..] };
@@ -151,7 +151,7 @@ fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, 
     serde_json::from_value(object.into()).map_err(|error| bad(error.to_string()))
 }
 
-fn wait(query: Result<Query<WaitQuery>, QueryRejection>) -> Result<bool, Failure> {
+pub fn wait(query: Result<Query<WaitQuery>, QueryRejection>) -> Result<bool, Failure> {
     query.map(|Query(query)| query.wait).map_err(|error| bad(error.body_text()))
 }
 

@@ -6,7 +6,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use super::answer::Failure;
 use super::state::App;
-use super::{auth, data, handlers, jobs, log_level, openapi, page, serve};
+use super::{auth, data, handlers, jobs, log_level, openapi, page, serve, strategy};
 
 /// A parameter of a call.
 pub struct Param {
@@ -63,6 +63,8 @@ const RESUME: Param = param(
     "Number of an interrupted job; what was asked of it counts.",
 );
 const OVERWRITE: Param = param("overwrite", Kind::Flag, "Replace also what Redis has otherwise.");
+const FORCE: Param =
+    param("force", Kind::Flag, "Also where something may be lost, or a backend is away.");
 const SIDES: Kind = Kind::OneOf(&["redis", "postgres"]);
 const REPAIR: Param = Param {
     required: true,
@@ -233,6 +235,13 @@ pub const ENDPOINTS: &[Endpoint] = &[
         || post(data::warm),
     )
     .reads(&[PATTERN, RATE]),
+    job(
+        "POST",
+        "/admin/database/strategy/{strategy}",
+        "Switches to `dual-write`, `cache-first`, `database-first`, `redis-only` or `postgres-only` (or with `_`): `{\"force\": true}` also where it is not safe. The answer has `newStrategy`, a refusal `currentStrategy`. `?wait=false`.",
+        || post(strategy::switch),
+    )
+    .reads(&[FORCE]),
     endpoint("GET", "/admin/jobs", "Jobs that run, and the last that have ended, with the first ten differences of checks.", || {
         get(jobs::list)
     }),
@@ -268,7 +277,7 @@ pub fn is_open(path: &str) -> bool {
 
 /// True for what may take longer than other answers.
 pub fn is_long(path: &str) -> bool {
-    ENDPOINTS.iter().any(|endpoint| endpoint.long && endpoint.path == path)
+    ENDPOINTS.iter().any(|endpoint| endpoint.long && endpoint.is_at(path))
 }
 
 pub fn router(app: App) -> Router {

@@ -31,7 +31,7 @@ pub async fn ready(State(app): State<App>) -> Answer<Value> {
     }
     let mirror = &app.status().mirror;
     let message = match app.status().serves() {
-        false if app.status().strategy.is_led_by_postgres() => {
+        false if app.status().strategy().is_led_by_postgres() => {
             "PostgreSQL has not been reached yet".to_owned()
         }
         false => format!("Redis has not been reached yet {}", mirror.reason()),
@@ -68,6 +68,7 @@ pub async fn status(State(app): State<App>) -> Success<Value> {
     let health = judge(&app, &look);
     let status = app.status();
     let mirror = &status.mirror;
+    let switched = status.switched();
     Success(json!({
         "health": health,
         "connectionPools": { "redis": redis_connections(&app, &look), "postgres": postgres_connections(&look) },
@@ -85,6 +86,13 @@ pub async fn status(State(app): State<App>) -> Success<Value> {
             "rereads": mirror.rereads.load(Relaxed),
             "conflicts": mirror.conflicts.load(Relaxed),
             "restored": mirror.restored.load(Relaxed),
+        },
+        "strategy": {
+            "current": status.strategy().as_str(),
+            "configured": status.configured.as_str(),
+            "switchedAt": switched.last.as_ref().map(|(at, _)| at),
+            "switchedBy": switched.last.as_ref().map(|(_, by)| by),
+            "switchingTo": switched.to.map(|to| to.as_str()),
         },
         "consistency": app.syncer().checks.describe(),
         "acknowledge": match status.ack {

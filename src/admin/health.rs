@@ -25,7 +25,7 @@ pub struct Databases {
 
 impl Databases {
     pub fn of(app: &App, look: &Look) -> Databases {
-        let redis = match app.status().strategy {
+        let redis = match app.status().strategy() {
             Mode::PostgresOnly => false,
             Mode::DatabaseFirst => app.status().redis_up.load(Ordering::Relaxed),
             _ => look.redis_up(),
@@ -39,7 +39,7 @@ impl Databases {
 pub struct Health {
     pub status: Verdict,
     pub databases: Databases,
-    /// As configured.
+    /// In force.
     pub strategy: &'static str,
     /// What it has come to.
     pub mode: &'static str,
@@ -78,7 +78,7 @@ pub fn judge(app: &App, look: &Look) -> Health {
         reasons.push(format!("{who} leads instead of Redis{separator}{why}"));
     }
     let state = status.mirror.state();
-    if status.strategy.has_mirror()
+    if status.strategy().has_mirror()
         && lead == Lead::Redis
         && look.complete()
         && state != MirrorState::Streaming
@@ -87,7 +87,7 @@ pub fn judge(app: &App, look: &Look) -> Health {
         let separator = if why.is_empty() { "" } else { ": " };
         reasons.push(format!("the mirror is {}{separator}{why}", state.as_str()));
     }
-    if status.strategy == Mode::DatabaseFirst && status.follower.state() != Following::Whole {
+    if status.strategy() == Mode::DatabaseFirst && status.follower.state() != Following::Whole {
         reasons.push(format!("Redis is {}", status.follower.state().as_str()));
     }
     let serves = match lead {
@@ -104,7 +104,7 @@ pub fn judge(app: &App, look: &Look) -> Health {
     Health {
         status: verdict,
         databases: Databases::of(app, look),
-        strategy: status.strategy.as_str(),
+        strategy: status.strategy().as_str(),
         mode: status.mode(),
         reasons,
         stats: Stats {
@@ -114,6 +114,6 @@ pub fn judge(app: &App, look: &Look) -> Health {
             uptime_seconds: status.started.elapsed().as_secs(),
         },
         initialized: app.is_ready(),
-        sync_enabled: status.strategy.has_mirror(),
+        sync_enabled: status.strategy().has_mirror(),
     }
 }

@@ -32,7 +32,7 @@ pub async fn answer(started: Result<Arc<Job>, Busy>, wait: bool) -> Response {
     (StatusCode::ACCEPTED, Json(body)).into_response()
 }
 
-fn refused(busy: &Busy) -> Failure {
+pub fn refused(busy: &Busy) -> Failure {
     let Busy { id, kind } = busy;
     let message = format!(
         "job {id} ({kind}) is running: wait for it (GET /admin/jobs/{id}) or cancel it (DELETE /admin/jobs/{id})"

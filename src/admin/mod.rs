@@ -15,6 +15,7 @@
 //! | `POST /admin/database/consistency-fix` | repairs one side from the other |
 //! | `POST /admin/database/sync/redis-to-postgres`, `…/postgres-to-redis` | copies |
 //! | `POST /admin/database/cache/clear`, `…/warm` | drops copies from Redis, brings them back |
+//! | `POST /admin/database/strategy/{strategy}` | switches the strategy |
 //! | `GET /admin/jobs`, `GET`, `DELETE /admin/jobs/{id}` | long work: progress, result, cancel |
 //! | `GET`, `POST /admin/log-level` | the log's filter, and a change of it |
 //! | `GET /admin/openapi.json` | all of this for programs |
@@ -38,6 +39,7 @@ mod page;
 mod rates;
 mod serve;
 mod state;
+mod strategy;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -47,11 +49,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use endpoints::{ENDPOINTS, Endpoint};
 pub use metrics::{METRICS, Metric, MetricKind};
+pub use strategy::USER;
 
 use crate::config::Config;
+use crate::failover::Switcher;
 use crate::log::LogLevel;
 use crate::store::StoreError;
 use crate::strategy::{CommitGate, Presence, Status};
+use crate::sync::Jobs;
 use crate::tls::{ServerTls, TlsError};
 use crate::upstream::Connector;
 use state::App;
@@ -77,11 +82,13 @@ pub enum AdminError {
 /// What the interface looks at.
 pub struct Subject {
     pub config: Arc<Config>,
-    /// To the server that answers clients.
+    /// To whoever answers clients.
     pub connector: Arc<Connector>,
     pub status: Arc<Status>,
     pub gate: Arc<CommitGate>,
     pub presence: Arc<Presence>,
+    pub jobs: Arc<Jobs>,
+    pub switcher: Switcher,
     pub log_level: LogLevel,
 }
 

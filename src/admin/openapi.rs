@@ -3,6 +3,8 @@
 use axum::Json;
 use serde_json::{Map, Value, json};
 
+use crate::config::Mode;
+
 use super::endpoints::{ENDPOINTS, Endpoint, Format, Kind, Param};
 
 pub async fn document() -> Json<Value> {
@@ -71,7 +73,10 @@ fn operation(endpoint: &Endpoint) -> Value {
     }
     let in_path = endpoint.path.split('/').filter_map(|part| {
         let name = part.strip_prefix('{')?.strip_suffix('}')?;
-        let schema = json!({ "type": "integer", "minimum": 1 });
+        let schema = match name {
+            "strategy" => json!({ "type": "string", "enum": strategies() }),
+            _ => json!({ "type": "integer", "minimum": 1 }),
+        };
         Some(json!({ "name": name, "in": "path", "required": true, "schema": schema }))
     });
     let in_query = endpoint.query.iter().map(|param| {
@@ -104,6 +109,12 @@ fn operation(endpoint: &Endpoint) -> Value {
         });
     }
     operation
+}
+
+/// The names of the strategies, in both ways of writing them.
+fn strategies() -> Vec<String> {
+    let names = Mode::ALL.iter().map(|mode| mode.as_str());
+    names.flat_map(|name| [name.replace('_', "-"), name.to_owned()]).collect()
 }
 
 fn operation_id(endpoint: &Endpoint) -> String {
@@ -179,7 +190,7 @@ fn responses(endpoint: &Endpoint) -> Value {
         responses.insert("415".into(), answer("The body is not said to be JSON.", "Failure"));
     }
     if endpoint.path.contains('{') || endpoint.body.iter().any(|param| param.name == "resume") {
-        responses.insert("404".into(), answer("There is no such job.", "Failure"));
+        responses.insert("404".into(), answer("There is no such thing.", "Failure"));
     }
     if !endpoint.open {
         responses.insert("401".into(), answer("Without the token.", "Failure"));

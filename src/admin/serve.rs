@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Failure;
 use super::endpoints::{is_long, router};
 use super::state::App;
+use super::strategy::Peer;
 use crate::tls::ServerTls;
 
 /// Connections at a time; more wait until one ends.
@@ -59,7 +60,8 @@ pub async fn serve(
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
+        let peer = Extension(Peer(stream.peer_addr().ok()));
+        let service = TowerToHyperService::new(router.clone().layer(peer));
         let watcher = graceful.watcher();
         let secure = tls.as_ref().map(|tls| TlsAcceptor::from(tls.config()));
         tokio::spawn(async move {

@@ -7,6 +7,7 @@ use super::backends::Backends;
 use super::rates::Rates;
 use super::{AdminError, Subject};
 use crate::config::Config;
+use crate::failover::Switcher;
 use crate::log::LogLevel;
 use crate::strategy::{MirrorState, Status};
 use crate::sync::Syncer;
@@ -26,14 +27,16 @@ struct Inner {
 
 impl App {
     pub fn new(subject: Subject, stopping: CancellationToken) -> Result<App, AdminError> {
-        let backends = Backends::new(&subject.config, &subject.connector)?;
+        let backends =
+            Backends::new(&subject.config, &subject.connector, Arc::clone(&subject.status))?;
         let (rates, ready) = (Rates::default(), AtomicBool::new(false));
         let syncer = Arc::new(Syncer::new(
             Arc::clone(&subject.config),
-            &subject.connector,
+            &subject.connector.to_redis(),
             Arc::clone(&subject.status),
             Arc::clone(&subject.gate),
             Arc::clone(&subject.presence),
+            Arc::clone(&subject.jobs),
         ));
         Ok(App(Arc::new(Inner { subject, backends, rates, syncer, ready, stopping })))
     }
@@ -58,6 +61,10 @@ impl App {
         &self.0.syncer
     }
 
+    pub fn switcher(&self) -> &Switcher {
+        &self.0.subject.switcher
+    }
+
     pub fn rates(&self) -> &Rates {
         &self.0.rates
     }
@@ -73,7 +80,7 @@ impl App {
         let status = self.status();
         let follows = match status.mirror.state() {
             MirrorState::Streaming | MirrorState::Spooling => true,
-            MirrorState::Off => !status.strategy.has_mirror(),
+            MirrorState::Off => !status.strategy().has_mirror(),
             MirrorState::Connecting | MirrorState::Syncing => false,
         };
         if follows && status.serves() {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use ureq::http::StatusCode;
 
 use super::Options;
+use crate::admin::USER;
 use crate::config::Config;
 
 /// Longer than the interface itself takes for any answer.
@@ -105,7 +106,9 @@ impl AdminClient {
 
     pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
         let request = self.agent.post(format!("{}{path}", self.base));
-        let request = request.header("content-type", "application/json");
+        let user = std::env::var("USER").unwrap_or_default();
+        let user: String = user.chars().filter(char::is_ascii_graphic).collect();
+        let request = request.header("content-type", "application/json").header(USER, user);
         let request = match self.token.is_empty() {
             true => request,
             false => request.header("x-admin-token", &self.token),

@@ -16,6 +16,7 @@ mod reconnect;
 mod serve;
 mod show;
 mod status;
+mod switch_strategy;
 mod sync;
 mod warm;
 
@@ -54,6 +55,8 @@ enum Command {
     CheckConsistency(check_consistency::Arguments),
     /// Copy what one side has to the other one; exit code 1 when a key could not be copied.
     Sync(sync::Arguments),
+    /// Switch the strategy of the running proxy; clients stay connected.
+    SwitchStrategy(switch_strategy::Arguments),
     /// Drop copies from Redis that PostgreSQL holds; never a key that only Redis has.
     ClearCache(clear_cache::Arguments),
     /// Bring back to Redis what it lacks and PostgreSQL has.
@@ -98,6 +101,7 @@ impl Cli {
             Command::Metrics(arguments) => metrics::run(&arguments).map(fine),
             Command::CheckConsistency(arguments) => check_consistency::run(&arguments),
             Command::Sync(arguments) => sync::run(&arguments),
+            Command::SwitchStrategy(arguments) => switch_strategy::run(&arguments),
             Command::ClearCache(arguments) => clear_cache::run(&arguments),
             Command::Warm(arguments) => warm::run(&arguments),
             Command::Jobs(arguments) => jobs::run(&arguments).map(fine),

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The whole configuration; one field per section of `proxy.toml`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -96,7 +96,7 @@ pub struct Postgres {
     pub tls_verify: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     #[serde(alias = "dual-write")]
@@ -112,6 +112,20 @@ pub enum Mode {
 }
 
 impl Mode {
+    pub const ALL: [Mode; 5] = [
+        Mode::DualWrite,
+        Mode::CacheFirst,
+        Mode::DatabaseFirst,
+        Mode::RedisOnly,
+        Mode::PostgresOnly,
+    ];
+
+    /// Takes `redis_only` and `redis-only`, in whatever case.
+    pub fn parse(name: &str) -> Option<Mode> {
+        let name = name.to_ascii_lowercase().replace('-', "_");
+        Mode::ALL.into_iter().find(|mode| mode.as_str() == name)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::DualWrite => "dual_write",

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::probe::Health;
-use super::{Failover, PartError, Stage, TICK, peer_of, who_leads};
+use super::requests::Requests;
+use super::{Failover, Next, PartError, Stage, TICK, peer_of, who_leads};
 use crate::store::{Store, StoreError};
 use crate::strategy::Lead;
 use crate::tenure::Standing;
@@ -27,8 +28,9 @@ impl Failover {
     pub(super) async fn apart(
         &self,
         health: watch::Receiver<Health>,
+        requests: &mut Requests,
         over: &CancellationToken,
-    ) -> Result<Option<Stage>, PartError> {
+    ) -> Result<Next, PartError> {
         self.presence.clear();
         self.gate.open();
         self.route.set_patient(true);
@@ -42,24 +44,25 @@ impl Failover {
                         lead.clone_from(&held.lead);
                     }
                     if well && lead == REDIS {
-                        return self.back_to_redis(false).await.map(Some);
+                        return self.back_to_redis(false).await.map(Next::Stage);
                     }
                     self.hand_on(&now).await;
                 }
                 Standing::Leader(_) => match self.lead_instead().await {
-                    Ok(true) => return Ok(Some(Stage::Local(self.local()?))),
-                    Ok(false) if well => return self.back_to_redis(true).await.map(Some),
-                    Ok(false) => return Ok(Some(Stage::Local(self.local()?))),
+                    Ok(true) => return self.stand_in(),
+                    Ok(false) if well => return self.back_to_redis(true).await.map(Next::Stage),
+                    Ok(false) => return self.stand_in(),
                     Err(error) => tracing::debug!(%error, "PostgreSQL does not say who leads"),
                 },
                 // PostgreSQL is away: whoever led may still answer.
                 Standing::Starting | Standing::Away(_) if well && lead == REDIS => {
-                    return self.back_to_redis(false).await.map(Some);
+                    return self.back_to_redis(false).await.map(Next::Stage);
                 }
                 Standing::Starting | Standing::Away(_) => {}
             }
             tokio::select! {
-                () = over.cancelled() => return Ok(None),
+                () = over.cancelled() => return Ok(Next::Over),
+                request = requests.next() => return Ok(Next::Asked(Stage::Apart, request)),
                 () = tokio::time::sleep(TICK) => {}
                 _ = standing.changed() => {}
             }

@@ -1,53 +1,54 @@
-//! Who leads in `dual_write` and `cache_first`: Redis, or the server within the process while Redis is gone.
+//! Who leads, and the strategy in force.
 //!
 //! ```text
-//!             Redis is gone, PostgreSQL has all that was received
-//!   Redis  ────────────────────────────────────────────────────────▶  PostgreSQL
-//!  (mirror) ◀──────────────────────────────────────────────────────── (local server, failback)
-//!             Redis is back, and has everything
+//!              dual_write, cache_first                 Redis is gone
+//!   redis_only ◀──▶ Redis, mirrored ──────────────────────────────────▶ PostgreSQL, until
+//!                     ▲        ▲     ◀────────────────────────────────  Redis has everything
+//!     a switch of the │        │      Redis is back, and has everything        ▲
+//!     strategy        ▼        ▼                                                ┆
+//!          postgres_only ◀──▶ database_first                    (on the way back from postgres_only)
 //! ```
 //!
 //! At each change nobody answers for a moment: connections of before end first ([`Route`]). When both are gone
 //! clients are told so, and what comes back first serves, provided that it has everything that was acknowledged.
 
 mod apart;
+mod hand_over;
+mod memory;
 mod parts;
+mod place;
 mod probe;
+mod requests;
 mod serving;
+mod stages;
+mod switch;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bb8::ManageConnection;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::local::{FailoverLink, LocalServer, LocalState};
-use crate::mirror::reach;
+use crate::config::{Config, Mode};
+use crate::local::{FailoverLink, LocalServer};
 use crate::store::Holder;
-use crate::strategy::{CommitGate, Gap, Lead, MirrorState, Presence, Status};
-use crate::tenure::{Standing, Tenure};
+use crate::strategy::{CommitGate, Gap, Presence, Status};
+use crate::tenure::{self, Standing, Tenure};
 use crate::upstream::{Connector, Leave, Peer, Route, SideManager, To};
 use apart::{POSTGRES, REDIS};
+pub use memory::Remembered;
 pub use parts::PartError;
-use parts::{Part, RunningMirror};
-use probe::Health;
-pub use serving::{RunningServing, Serving};
+use parts::{Part, Probing, RunningMirror};
+pub use requests::{Requests, Switcher};
 
 /// How often is looked at what nobody tells.
 const TICK: Duration = Duration::from_millis(20);
-/// How long the replication link may take to notice that Redis is gone.
-const LINK_PATIENCE: Duration = Duration::from_millis(100);
-/// How long PostgreSQL may take to serve before clients are told.
-const OPENING: Duration = Duration::from_secs(2);
 /// How long clients wait at the start for it to be known whether another proxy leads.
 const OUTSET: Duration = Duration::from_secs(1);
-/// How long giving the lead back may take.
-const GIVING: Duration = Duration::from_secs(5);
-/// In the spool's directory while PostgreSQL leads: a restarted process knows it before it serves.
+/// In the spool's directory while PostgreSQL stands in: a restarted process knows it before it serves.
 const MARKER: &str = "postgres-leads";
 
 /// Decides who leads.
@@ -55,9 +56,14 @@ pub struct Failover {
     pub config: Arc<Config>,
     /// To Redis itself.
     pub redis: Connector,
+    /// Where clients connect.
+    pub bound: SocketAddr,
     pub route: Arc<Route>,
     pub gate: Arc<CommitGate>,
     pub tenure: Arc<Tenure>,
+    /// Asks for the lease, except in `redis_only`: without PostgreSQL there is nothing of which only one of several
+    /// proxies may take care.
+    pub lease: Mutex<Option<tenure::Running>>,
     pub status: Arc<Status>,
     pub presence: Arc<Presence>,
 }
@@ -65,31 +71,62 @@ pub struct Failover {
 enum Stage {
     /// Nobody has been answered yet.
     Outset(Part),
-    /// Redis leads.
+    /// Redis leads, and nothing follows it.
+    Alone,
+    /// Redis leads, mirrored.
     Redis(RunningMirror),
-    /// PostgreSQL leads.
-    Local(Local),
+    /// PostgreSQL leads until Redis has everything.
+    Standing(Local, Back),
+    /// PostgreSQL leads, through this proxy or another one.
+    Served(Local),
     /// Another proxy leads, and Redis may not be asked.
     Apart,
 }
 
+/// The server within the process.
 struct Local {
     server: LocalServer,
     sender: mpsc::UnboundedSender<tokio::io::DuplexStream>,
+}
+
+/// How Redis gets the lead back from it.
+struct Back {
     well: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
 }
 
+/// What a stage ends with.
+enum Next {
+    Stage(Stage),
+    /// The operator wants another strategy.
+    Asked(Stage, requests::Request),
+    Over,
+}
+
 impl Failover {
     /// What the process starts with. Fails when it cannot work at all.
-    pub fn start(self) -> Result<Running, PartError> {
-        let led = self.marker().exists();
-        // The spool is looked at in any case, so that what is wrong with it is said at the start.
-        let mirror = self.mirror(true)?;
-        self.presence.set(Gap::Unknown, true);
-        let stage = match led {
-            false => Stage::Outset(mirror),
-            true => Stage::Local(self.local()?),
+    pub fn start(self, requests: Requests) -> Result<Running, PartError> {
+        if self.status.strategy() != Mode::RedisOnly {
+            self.take_part()?;
+        }
+        let stage = match self.status.strategy() {
+            Mode::RedisOnly => {
+                self.route.turn(To::Redis);
+                Stage::Alone
+            }
+            mode @ (Mode::PostgresOnly | Mode::DatabaseFirst) => Stage::Served(self.server(mode)?),
+            Mode::DualWrite | Mode::CacheFirst => {
+                // The spool is looked at in any case, so that what is wrong with it is said at the start.
+                let mirror = self.mirror(true)?;
+                self.presence.set(Gap::Unknown, true);
+                match self.marker().exists() {
+                    false => Stage::Outset(mirror),
+                    true => {
+                        let (local, back) = self.standing(false)?;
+                        Stage::Standing(local, back)
+                    }
+                }
+            }
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -98,25 +135,43 @@ impl Failover {
         let over = CancellationToken::new();
         let end = over.clone();
         let thread = std::thread::Builder::new().name("failover".into());
-        let work = move || runtime.block_on(self.run(stage, end));
+        let work = move || runtime.block_on(self.run(stage, requests, end));
         Ok(Running { thread: thread.spawn(work).map_err(PartError::Thread)?, over })
     }
 
-    async fn run(self, mut stage: Stage, over: CancellationToken) {
-        let (said, health) = watch::channel(Health::Unknown);
-        let manager = SideManager::new(self.redis.clone());
-        let limit = Duration::from_millis(self.config.redis.hang_timeout_ms);
-        let probing = tokio::spawn(probe::watch(manager, Arc::clone(&self.route), limit, said));
+    async fn run(self, mut stage: Stage, mut requests: Requests, over: CancellationToken) {
+        let mut probing = None;
         loop {
             let next = match stage {
-                Stage::Outset(mirror) => self.begin(mirror).await,
-                Stage::Apart => self.apart(health.clone(), &over).await,
-                Stage::Redis(mirror) => self.under_redis(mirror, health.clone(), &over).await,
-                Stage::Local(local) => self.under_local(local, health.clone(), &over).await,
+                Stage::Outset(mirror) => self.begin(mirror).await.map(Next::Stage),
+                Stage::Apart => {
+                    let health = self.health(&mut probing);
+                    self.apart(health, &mut requests, &over).await
+                }
+                Stage::Alone => {
+                    probing = None;
+                    Ok(self.alone(&mut requests, &over).await)
+                }
+                Stage::Served(local) => {
+                    probing = None;
+                    Ok(self.served(local, &mut requests, &over).await)
+                }
+                Stage::Redis(mirror) => {
+                    let health = self.health(&mut probing);
+                    self.under_redis(mirror, health, &mut requests, &over).await
+                }
+                Stage::Standing(local, back) => {
+                    let health = self.health(&mut probing);
+                    self.under_local(local, back, health, &mut requests, &over).await
+                }
+            };
+            let next = match next {
+                Ok(Next::Asked(stage, request)) => self.switch(stage, request, &over).await,
+                other => other,
             };
             match next {
-                Ok(Some(next)) => stage = next,
-                Ok(None) => break,
+                Ok(Next::Stage(next)) => stage = next,
+                Ok(Next::Asked(..) | Next::Over) => break,
                 Err(error) => {
                     tracing::error!(%error, "nobody can serve: the proxy has to be restarted");
                     over.cancelled().await;
@@ -124,169 +179,51 @@ impl Failover {
                 }
             }
         }
-        probing.abort();
+        self.stand_aside().await;
     }
 
-    async fn begin(&self, mirror: Part) -> Result<Option<Stage>, PartError> {
+    async fn begin(&self, mirror: Part) -> Result<Stage, PartError> {
         self.outset().await;
         if self.is_passed_by() {
-            return Ok(Some(Stage::Apart));
+            return Ok(Stage::Apart);
         }
         self.turn_to_redis();
-        Ok(Some(Stage::Redis(mirror.start()?)))
+        Ok(Stage::Redis(mirror.start()?))
     }
 
-    /// Redis leads, until it is gone; `None` at the end.
-    async fn under_redis(
-        &self,
-        mut mirror: RunningMirror,
-        health: watch::Receiver<Health>,
-        over: &CancellationToken,
-    ) -> Result<Option<Stage>, PartError> {
-        self.status.set_lead(Lead::Redis, "");
-        let mut standing = self.tenure.watch();
-        loop {
-            let leads = match standing.borrow_and_update().clone() {
-                Standing::Leader(_) => true,
-                Standing::Standby(_) => false,
-                Standing::Starting | Standing::Away(_) => mirror.leads,
-            };
-            if leads != mirror.leads {
-                mirror.yielded().await;
-                mirror = self.mirror(leads)?.start()?;
-            }
-            tokio::select! {
-                () = over.cancelled() => {
-                    mirror.stop_gently().await;
-                    return Ok(None);
-                }
-                () = mirror.led.notified() => {
-                    tracing::info!("PostgreSQL has taken over from Redis before, and leads until Redis has everything");
-                    self.leave(Leave::Cut).await;
-                    mirror.stop_at_once(over).await;
-                    return Ok(Some(Stage::Local(self.local()?)));
-                }
-                () = tokio::time::sleep(TICK) => {}
-                _ = standing.changed() => continue,
-            }
-            if self.is_passed_by() {
-                self.leave(Leave::Cut).await;
-                mirror.stop_at_once(over).await;
-                return Ok(Some(Stage::Apart));
-            }
-            let postgres = self.status.postgres_up.load(Ordering::Relaxed);
-            self.route.set_patient(postgres);
-            let Health::Gone(why) = health.borrow().clone() else { continue };
-            let syncing = self.status.mirror.state() == MirrorState::Syncing;
-            if !postgres || syncing || !self.status.mirror.synced.load(Ordering::Relaxed) {
-                continue;
-            }
-            self.status.set_lead(Lead::Nobody, &why);
-            if !mirror.leads {
-                tracing::warn!(reason = why, "Redis is gone, and another proxy leads");
-                self.leave(Leave::Cut).await;
-                mirror.stop_at_once(over).await;
-                return Ok(Some(Stage::Apart));
-            }
-            tracing::warn!(reason = why, "Redis is gone: PostgreSQL takes over");
-            self.tenure.set_lead(POSTGRES);
-            self.leave(Leave::Cut).await;
-            self.rest_of_link().await;
-            if mirror.stop_at_once(over).await {
-                self.mark(true);
-                return Ok(Some(Stage::Local(self.local()?)));
-            }
-            // PostgreSQL has gone too: the mirror goes on where it was.
-            mirror = self.mirror(true)?.start()?;
-            self.presence.set(Gap::Unknown, true);
-            self.turn_to_redis();
-            self.status.set_lead(Lead::Redis, "");
+    /// Asks for the lease from now on.
+    fn take_part(&self) -> Result<(), PartError> {
+        let mut lease = self.lease.lock();
+        if lease.is_none() {
+            let running = tenure::start(&self.config, self.bound, &self.tenure);
+            *lease = Some(running.map_err(PartError::Thread)?);
         }
+        Ok(())
     }
 
-    /// PostgreSQL leads, until Redis has everything; `None` at the end.
-    async fn under_local(
-        &self,
-        local: Local,
-        health: watch::Receiver<Health>,
-        over: &CancellationToken,
-    ) -> Result<Option<Stage>, PartError> {
-        let Local { server, sender, well, ready } = local;
-        let state = server.state();
-        self.status.set_lead(Lead::Postgres, &why(&health.borrow()));
-        let mut opened = state.clone();
-        // Clients wait that long at most.
-        let _ = tokio::time::timeout(OPENING, opened.wait_for(|state| *state != LocalState::Opens))
-            .await;
-        self.route.set_patient(false);
-        self.route.turn(To::Local(sender.clone()));
-        loop {
-            tokio::select! {
-                () = over.cancelled() => {
-                    server.stopped().await;
-                    return Ok(None);
-                }
-                () = tokio::time::sleep(TICK) => {}
-            }
-            if let Standing::Standby(_) = self.tenure.standing() {
-                self.leave(Leave::Cut).await;
-                server.stopped().await;
-                return Ok(Some(Stage::Apart));
-            }
-            let healthy = *health.borrow() == Health::Well;
-            well.send_if_modified(|well| std::mem::replace(well, healthy) != healthy);
-            let now = *state.borrow();
-            let owes_nothing = now == (LocalState::Away { owes: false });
-            if healthy && owes_nothing && self.has_all().await {
-                tracing::info!("Redis is back and lacks nothing: it leads again");
-                self.leave(Leave::Cut).await;
-                server.stopped().await;
-                return Ok(Some(self.to_redis(true)?));
-            }
-            if !*ready.borrow() || now != LocalState::Serves {
-                continue;
-            }
-            self.status.set_lead(Lead::Nobody, "Redis is given the lead");
-            self.leave(Leave::Drained).await;
-            server.give_back();
-            let mut given = state.clone();
-            let done = given.wait_for(|state| *state != LocalState::Serves);
-            let _ = tokio::time::timeout(GIVING, done).await;
-            let over = *state.borrow();
-            if over == LocalState::GaveBack {
-                server.stopped().await;
-                return Ok(Some(self.to_redis(true)?));
-            }
-            self.status.set_lead(Lead::Postgres, "Redis did not take everything");
-            self.route.turn(To::Local(sender.clone()));
+    /// Leaves the lease to others.
+    async fn stand_aside(&self) {
+        let lease = self.lease.lock().take();
+        if let Some(lease) = lease {
+            // A panic has been logged.
+            let _ = tokio::task::spawn_blocking(move || lease.stop()).await;
         }
-    }
-
-    /// Whether Redis has everything that the mirror had received of it.
-    async fn has_all(&self) -> bool {
-        let mirror = &self.status.mirror;
-        let (replid, offset) =
-            (mirror.replid.read().clone(), mirror.received.load(Ordering::Relaxed));
-        let look = async {
-            let mut connection = SideManager::new(self.redis.clone()).connect().await.ok()?;
-            reach(&mut connection, &replid).await.ok()?
-        };
-        let limit = Duration::from_millis(self.config.redis.hang_timeout_ms);
-        let reached = tokio::time::timeout(limit, look).await.ok().flatten();
-        !replid.is_empty() && reached.is_some_and(|reached| reached >= offset)
-    }
-
-    fn to_redis(&self, leads: bool) -> Result<Stage, PartError> {
-        self.mark(false);
-        self.gate.open();
-        let mirror = self.mirror(leads)?.start()?;
-        self.turn_to_redis();
-        Ok(Stage::Redis(mirror))
     }
 
     fn turn_to_redis(&self) {
         self.tenure.set_lead(REDIS);
         self.route.turn(To::Redis);
+    }
+
+    /// How Redis is; asked from here on.
+    fn health(&self, probing: &mut Option<Probing>) -> watch::Receiver<probe::Health> {
+        probing.get_or_insert_with(|| self.probing()).health.clone()
+    }
+
+    fn probing(&self) -> Probing {
+        let manager = SideManager::new(self.redis.clone());
+        let limit = Duration::from_millis(self.config.redis.hang_timeout_ms);
+        Probing::start(manager, Arc::clone(&self.route), limit)
     }
 
     /// Has the connections of clients end.
@@ -295,33 +232,49 @@ impl Failover {
         self.route.left().await;
     }
 
-    /// Lets the link read what Redis has sent before it went.
-    async fn rest_of_link(&self) {
-        let began = Instant::now();
-        while self.status.mirror.state() == MirrorState::Streaming
-            && began.elapsed() < LINK_PATIENCE
-        {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    /// The configuration as it would be for another strategy.
+    fn config_for(&self, mode: Mode) -> Config {
+        let mut config = Config::clone(&self.config);
+        config.strategy.mode = mode;
+        config
     }
 
-    fn local(&self) -> Result<Local, PartError> {
+    /// Has PostgreSQL serve.
+    fn server(&self, mode: Mode) -> Result<Local, PartError> {
+        self.local(Arc::new(self.config_for(mode)), |_| None)
+    }
+
+    /// Has PostgreSQL serve until Redis has everything. `replaces`: what only Redis has goes, and no family is
+    /// an exception.
+    fn standing(&self, replaces: bool) -> Result<(Local, Back), PartError> {
+        let mut config = Config::clone(&self.config);
+        if replaces {
+            config.family.iter_mut().for_each(|family| family.mirror = true);
+        }
+        let (well, of_well) = watch::channel(false);
+        let (of_ready, ready) = watch::channel(false);
+        let link = |local| Some(FailoverLink { local, well: of_well, ready: of_ready, replaces });
+        Ok((self.local(Arc::new(config), link)?, Back { well, ready }))
+    }
+
+    fn local(
+        &self,
+        config: Arc<Config>,
+        link: impl FnOnce(mpsc::UnboundedSender<tokio::io::DuplexStream>) -> Option<FailoverLink>,
+    ) -> Result<Local, PartError> {
         self.presence.clear();
         self.tenure.set_lead(POSTGRES);
         let (sender, incoming) = mpsc::unbounded_channel();
-        let (well, of_well) = watch::channel(false);
-        let (of_ready, ready) = watch::channel(false);
-        let link = FailoverLink { local: sender.clone(), well: of_well, ready: of_ready };
         let server = LocalServer::start(
-            Arc::clone(&self.config),
+            config,
             Arc::clone(&self.gate),
             Arc::clone(&self.tenure),
             Arc::clone(&self.status),
             self.redis.clone(),
             incoming,
-            Some(link),
+            link(sender.clone()),
         )?;
-        Ok(Local { server, sender, well, ready })
+        Ok(Local { server, sender })
     }
 
     fn marker(&self) -> PathBuf {
@@ -354,13 +307,6 @@ fn peer_of(standing: &Standing) -> Option<Arc<Peer>> {
 fn who_leads(standing: &Standing) -> String {
     match standing {
         Standing::Standby(held) => format!("{} leads", held.holder.name),
-        _ => String::new(),
-    }
-}
-
-fn why(health: &Health) -> String {
-    match health {
-        Health::Gone(why) => why.clone(),
         _ => String::new(),
     }
 }

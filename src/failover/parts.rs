@@ -1,14 +1,17 @@
-//! The mirror on its thread.
+//! The mirror on its thread, and the watch over Redis.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Failover;
+use super::probe::{self, Health};
 use crate::local::StartError;
 use crate::mirror::{Mirror, MirrorError, Stop};
+use crate::upstream::{Route, SideManager};
 
 /// The mirror's commands run deep inside its futures; only what is touched takes memory.
 const MIRROR_STACK: usize = 16 << 20;
@@ -77,10 +80,12 @@ impl Part {
 }
 
 impl RunningMirror {
-    /// The process ends.
-    pub async fn stop_gently(self) {
+    /// Takes what Redis has done until now, and ends. True when all of it is in PostgreSQL.
+    pub async fn stop_gently(mut self) -> bool {
         self.stop.gently.cancel();
+        let drained = (&mut self.ended).await.unwrap_or(false);
         self.joined().await;
+        drained
     }
 
     /// Another one goes on in its place. Replies that wait go on waiting.
@@ -109,5 +114,25 @@ impl RunningMirror {
     async fn joined(self) {
         // A thread that panicked has been logged.
         let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+    }
+}
+
+/// Asks Redis how it is, until it is dropped.
+pub struct Probing {
+    pub health: watch::Receiver<Health>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Probing {
+    pub fn start(manager: SideManager, route: Arc<Route>, limit: Duration) -> Probing {
+        let (said, health) = watch::channel(Health::Unknown);
+        let task = tokio::spawn(probe::watch(manager, route, limit, said));
+        Probing { health, task }
+    }
+}
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,8 @@ pub(super) struct Office {
     back: CancellationToken,
     /// For whoever started this.
     state: watch::Sender<LocalState>,
+    /// As `why`, for whoever started this.
+    said: Arc<Mutex<String>>,
     /// Redis, which has everything, is to lead again.
     give_back: watch::Sender<()>,
     /// Redis leads, and gets the lead back when it has everything again.
@@ -94,7 +97,7 @@ impl Office {
         redis: Connector,
         ends: Ends,
     ) -> Result<Office, ConnectError> {
-        let Ends { incoming, shutdown, failover, state, give_back } = ends;
+        let Ends { incoming, shutdown, failover, state, why: said, give_back } = ends;
         let incoming = Arc::new(Incoming::new(incoming));
         let role = match (config.strategy.mode, &failover) {
             (_, Some(_)) => Some(Role::Failover),
@@ -110,6 +113,7 @@ impl Office {
                 Arc::clone(&status),
                 link.local.clone(),
                 (link.well.clone(), link.ready.clone()),
+                link.replaces,
             )?)),
             _ => None,
         };
@@ -129,6 +133,7 @@ impl Office {
             waiting: Vec::new(),
             back: CancellationToken::new(),
             state,
+            said,
             give_back,
             failback,
         })
@@ -192,6 +197,7 @@ impl Office {
         let news = self.status.set_postgres(held);
         let follower = self.outset.follower.as_ref();
         let owes = follower.is_some_and(|(follower, _)| !follower.debts.is_empty());
+        *self.said.lock() = error.to_string();
         self.state.send_replace(LocalState::Away { owes });
         match error {
             _ if held => {}

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
@@ -47,6 +48,8 @@ pub struct FailoverLink {
     pub well: watch::Receiver<bool>,
     /// Redis has everything but what is on its way.
     pub ready: watch::Sender<bool>,
+    /// PostgreSQL has led for good: what only Redis has was deleted, if Redis has led before.
+    pub replaces: bool,
 }
 
 /// The office's ends of what [`LocalServer`] has the others of.
@@ -55,6 +58,7 @@ pub(super) struct Ends {
     pub shutdown: CancellationToken,
     pub failover: Option<FailoverLink>,
     pub state: watch::Sender<LocalState>,
+    pub why: Arc<Mutex<String>>,
     pub give_back: watch::Sender<()>,
 }
 
@@ -63,6 +67,7 @@ pub struct LocalServer {
     thread: JoinHandle<()>,
     shutdown: CancellationToken,
     state: watch::Receiver<LocalState>,
+    why: Arc<Mutex<String>>,
     give_back: watch::Sender<()>,
 }
 
@@ -86,11 +91,13 @@ impl LocalServer {
         let credentials = Credentials { user: url.user.clone(), password: url.password.clone() };
         let give_back = watch::Sender::new(());
         let (said, state) = watch::channel(LocalState::Opens);
+        let why = Arc::<Mutex<String>>::default();
         let ends = Ends {
             incoming,
             shutdown: shutdown.clone(),
             failover,
             state: said,
+            why: Arc::clone(&why),
             give_back: give_back.clone(),
         };
         let thread = std::thread::Builder::new().name("local".into()).stack_size(STACK);
@@ -111,11 +118,16 @@ impl LocalServer {
             }
         };
         let thread = thread.spawn(work).map_err(StartError::Thread)?;
-        Ok(LocalServer { thread, shutdown, state, give_back })
+        Ok(LocalServer { thread, shutdown, state, why, give_back })
     }
 
     pub fn state(&self) -> watch::Receiver<LocalState> {
         self.state.clone()
+    }
+
+    /// Why it is away, for people.
+    pub fn why(&self) -> String {
+        self.why.lock().clone()
     }
 
     /// Has Redis, which has everything, lead again. Nobody may ask anything meanwhile; the state tells

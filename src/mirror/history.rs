@@ -22,3 +22,12 @@ pub async fn reach(
     }
     Ok(None)
 }
+
+/// The history of a Redis, and how far it has come as an offset.
+pub async fn head(connection: &mut MultiplexedConnection) -> Result<(String, i64), RedisError> {
+    let mut ask = redis::cmd("INFO");
+    let text: String = ask.arg("replication").query_async(connection).await?;
+    let replid = info::field(&text, "master_replid").unwrap_or_default().to_owned();
+    let offset = info::field(&text, "master_repl_offset").and_then(|text| text.parse().ok());
+    Ok((replid, offset.unwrap_or_default()))
+}

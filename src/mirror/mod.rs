@@ -39,7 +39,7 @@ use crate::store::{Store, StoreError};
 use crate::strategy::{CommitGate, MirrorState, Missing, Presence, Status};
 use crate::tenure::Tenure;
 use crate::upstream::{Connector, SideManager, SidePool};
-pub use history::reach;
+pub use history::{head, reach};
 use shared::Shared;
 
 /// Why the mirror cannot begin. What goes wrong later is retried.
@@ -72,7 +72,7 @@ impl Mirror {
         Store::check(&config.postgres)?;
         let spool = spool::Spool::open(&config.mirror.spool_dir, config.mirror.spool_max_bytes)?;
         let side = SideManager::new(connector.clone());
-        if watch::waits_for_postgres(&config.strategy) {
+        if watch::waits_for_postgres(&status) {
             // From the first write on; a first sync, or a PostgreSQL that stays away, opens it.
             gate.close();
         }

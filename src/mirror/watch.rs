@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::apply::now_ms;
-use crate::config::{Ack, Changeable, Mode, OnUnavailable, Strategy};
-use crate::strategy::MirrorState;
+use crate::config::{Ack, Changeable, Mode, OnUnavailable};
+use crate::strategy::{MirrorState, Status};
 
 const TICK: Duration = Duration::from_millis(20);
 /// After so long without progress the news of a commit may have been lost on its way.
 const LOST: Duration = Duration::from_millis(250);
 
-/// True when replies to writes wait for PostgreSQL as configured.
-pub fn waits_for_postgres(strategy: &Strategy) -> bool {
-    strategy.mode == Mode::DualWrite && strategy.ack == Ack::Postgres
+/// True when replies to writes wait for PostgreSQL as the strategy says.
+pub fn waits_for_postgres(status: &Status) -> bool {
+    status.strategy() == Mode::DualWrite && status.ack == Ack::Postgres
 }
 
 /// Keeps writes from Redis while PostgreSQL cannot commit them. At once when PostgreSQL is known to be away,
@@ -48,7 +48,6 @@ fn refuse(shared: &Shared, healthy: bool, over: bool, lag_ms: u64, patience: Dur
 
 /// Runs until it is dropped.
 pub async fn watch(shared: Arc<Shared>) {
-    let wanted = waits_for_postgres(&shared.config.strategy);
     let mut healthy_at = Instant::now();
     let mut nudged_at = Instant::now();
     let mut ticks = tokio::time::interval(TICK);
@@ -58,7 +57,13 @@ pub async fn watch(shared: Arc<Shared>) {
         let mirror = &shared.status.mirror;
         mirror.lag_ms.store(lag, Ordering::Relaxed);
         mirror.spool_bytes.store(shared.log.spool_bytes(), Ordering::Relaxed);
-        if !wanted {
+        if !waits_for_postgres(&shared.status) {
+            if shared.gate.holding() {
+                tracing::info!("writes are acknowledged when Redis has them");
+                shared.gate.refuse(false);
+                shared.gate.open();
+            }
+            healthy_at = Instant::now();
             continue;
         }
         if nudged_at.elapsed() >= LOST {

@@ -138,6 +138,9 @@ impl Session {
         let mut pause = None;
         let waits = matches!(class, Class::Blocking | Class::BlockingOption) && pin.multi.is_none();
         pin.may_block = waits || pin.may_block && outbox.outstanding() > 0;
+        if waits {
+            conn.set_may_block();
+        }
         match (&mut pin.multi, class) {
             (Some(multi), Class::Exec) if takes => {
                 writes = multi.writes;

@@ -7,8 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Access, Registry};
 use crate::config::Config;
+use crate::failover::Switcher;
 use crate::resp::RequestLimits;
 use crate::strategy::{CommitGate, Families, Presence, Status};
+use crate::sync::Jobs;
 use crate::upstream::{Connector, ServerFacts};
 
 /// What all workers share.
@@ -20,6 +22,8 @@ pub struct Shared {
     pub gate: Arc<CommitGate>,
     pub status: Arc<Status>,
     pub presence: Arc<Presence>,
+    pub switcher: Switcher,
+    pub jobs: Arc<Jobs>,
     pub families: Families,
     pub registry: Registry,
     pub facts: Arc<RwLock<ServerFacts>>,
@@ -37,6 +41,7 @@ impl Shared {
         gate: Arc<CommitGate>,
         status: Arc<Status>,
         presence: Arc<Presence>,
+        (switcher, jobs): (Switcher, Arc<Jobs>),
         shutdown: CancellationToken,
     ) -> Shared {
         Shared {
@@ -44,6 +49,8 @@ impl Shared {
             access: Access::new(&config.listen, connector.url()),
             families: Families::new(config.family.clone()),
             presence,
+            switcher,
+            jobs,
             config,
             connector,
             gate,

@@ -270,7 +270,7 @@ impl Session {
                 self.reset()
             }
             "info" => self.information(request).await,
-            "tandem" => self.tandem(request),
+            "tandem" => self.tandem(request).await,
             _ => match request.command.and_then(|c| lookup_sub(c, &request.option(1))) {
                 Some(sub) if sub.takes(request.words.len()) => self.client(sub.name, request).await,
                 // Unknown or incomplete subcommands get Redis's own error.

@@ -41,6 +41,13 @@ impl Store {
         Ok(row.try_get(0)?)
     }
 
+    /// True when PostgreSQL led last, so that a mirror could not go on from its position.
+    pub async fn is_led_by_postgres(&self) -> Result<bool, StoreError> {
+        let query = "SELECT coalesce(replid, '') ^@ 'postgres' FROM replication";
+        let row = self.session.run(self.session.client().query_one(query, &[])).await?;
+        Ok(row.try_get(0)?)
+    }
+
     pub async fn debt(&self) -> Result<Debt, StoreError> {
         let client = self.session.client();
         let query = "SELECT left_replid, left_offset, redis_lacks_all FROM replication";
@@ -66,6 +73,23 @@ impl Store {
         let client = self.session.client();
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&self.epoch(), &position.replid, &position.offset, &db];
+        self.session.run(client.execute(query, &values)).await?;
+        Ok(())
+    }
+
+    /// Notes that the strategy of the proxy `instance` was switched.
+    pub async fn log_strategy(
+        &self,
+        instance: &str,
+        (previous, strategy): (&str, &str),
+        by: &str,
+        forced: bool,
+    ) -> Result<(), StoreError> {
+        let query = "INSERT INTO strategy_log (instance, previous, strategy, switched_by, forced)
+                     VALUES ($1, $2, $3, $4, $5)";
+        let client = self.session.client();
+        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&instance, &previous, &strategy, &by, &forced];
         self.session.run(client.execute(query, &values)).await?;
         Ok(())
     }

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (5, include_str!("../../schema/0005_family_views.sql")),
     (6, include_str!("../../schema/0006_failover.sql")),
     (7, include_str!("../../schema/0007_several_proxies.sql")),
+    (8, include_str!("../../schema/0008_strategy_log.sql")),
 ];
 
 /// Applies what is missing, in one transaction under an advisory lock: any number of proxies may start

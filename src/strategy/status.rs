@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::RwLock;
@@ -91,6 +91,15 @@ impl Role {
     }
 }
 
+/// How the strategy in force came to be: by the configuration, or by a switch.
+#[derive(Clone, Debug, Default)]
+pub struct Switched {
+    /// The last switch that is remembered: when, as RFC 3339, and by whom.
+    pub last: Option<(String, String)>,
+    /// The strategy that is being switched to.
+    pub to: Option<Mode>,
+}
+
 /// The mirror's counters, written by the mirror alone.
 #[derive(Debug)]
 pub struct MirrorStatus {
@@ -176,10 +185,14 @@ impl MirrorStatus {
     }
 }
 
-/// What the operator sees: the configured strategy, the mode it has come to, and why.
+/// What the operator sees: the strategy in force, the mode it has come to, and why.
 #[derive(Debug)]
 pub struct Status {
-    pub strategy: Mode,
+    /// Its place in [`Mode::ALL`].
+    strategy: AtomicU8,
+    /// As proxy.toml and the environment have it.
+    pub configured: Mode,
+    switched: RwLock<Switched>,
     pub ack: Ack,
     pub started: Instant,
     pub redis_up: AtomicBool,
@@ -208,7 +221,9 @@ pub struct Status {
 impl Status {
     pub fn new(strategy: Mode, ack: Ack) -> Status {
         Status {
-            strategy,
+            strategy: AtomicU8::new(strategy as u8),
+            configured: strategy,
+            switched: RwLock::default(),
             ack,
             started: Instant::now(),
             redis_up: AtomicBool::new(false),
@@ -228,9 +243,28 @@ impl Status {
         }
     }
 
+    /// The strategy in force.
+    pub fn strategy(&self) -> Mode {
+        let at = usize::from(self.strategy.load(Ordering::Acquire));
+        Mode::ALL.get(at).copied().unwrap_or(self.configured)
+    }
+
+    pub fn set_strategy(&self, strategy: Mode) {
+        self.strategy.store(strategy as u8, Ordering::Release);
+    }
+
+    /// How the strategy came to be in force.
+    pub fn switched(&self) -> Switched {
+        self.switched.read().clone()
+    }
+
+    pub fn note_switch(&self, change: impl FnOnce(&mut Switched)) {
+        change(&mut self.switched.write());
+    }
+
     /// True when clients were answered the last time anybody looked.
     pub fn serves(&self) -> bool {
-        match self.strategy {
+        match self.strategy() {
             _ if self.lead().0 == Lead::Leader => true,
             Mode::PostgresOnly => self.postgres_up.load(Ordering::Relaxed),
             Mode::DatabaseFirst => {
@@ -284,6 +318,11 @@ impl Status {
         *now = (lead, why.to_owned());
     }
 
+    /// Nobody stands in for anybody.
+    pub fn clear_lead(&self) {
+        *self.lead.write() = Default::default();
+    }
+
     /// Notes whether PostgreSQL is there; true when that is news.
     pub fn set_postgres(&self, up: bool) -> bool {
         self.postgres_up.swap(up, Ordering::Relaxed) != up
@@ -291,15 +330,16 @@ impl Status {
 
     /// The effective mode: what the configured strategy has come to with the backends as they are.
     pub fn mode(&self) -> &'static str {
-        let mirror_on = self.strategy.has_mirror();
+        let strategy = self.strategy();
+        let mirror_on = strategy.has_mirror();
         let redis = self.redis_up.load(Ordering::Relaxed);
         let postgres = self.postgres_up.load(Ordering::Relaxed);
         if self.lead().0 == Lead::Leader {
             return "forwarding";
         }
-        if self.strategy.is_led_by_postgres() {
+        if strategy.is_led_by_postgres() {
             return match (postgres, self.serves()) {
-                (true, _) => self.strategy.as_str(),
+                (true, _) => strategy.as_str(),
                 (false, true) => "reads_only",
                 (false, false) => "unavailable",
             };
@@ -310,7 +350,7 @@ impl Status {
         match (mirror_on, redis, postgres) {
             (_, false, _) => "unavailable",
             (true, true, false) => Mode::RedisOnly.as_str(),
-            _ => self.strategy.as_str(),
+            _ => strategy.as_str(),
         }
     }
 }

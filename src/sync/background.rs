@@ -88,7 +88,7 @@ async fn check(syncer: &Arc<Syncer>) {
     if let Err(SyncError::StandingBy(_)) = syncer.ready() {
         return;
     }
-    if syncer.ready().is_err() && !syncer.status.strategy.has_mirror() {
+    if syncer.ready().is_err() && !syncer.status.strategy().has_mirror() {
         return;
     }
     let sync = &syncer.config.sync;

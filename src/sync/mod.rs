@@ -80,7 +80,7 @@ pub struct Syncer {
     gate: Arc<CommitGate>,
     presence: Arc<Presence>,
     side: SideManager,
-    pub jobs: Jobs,
+    pub jobs: Arc<Jobs>,
     pub checks: Checks,
 }
 
@@ -91,6 +91,7 @@ impl Syncer {
         status: Arc<Status>,
         gate: Arc<CommitGate>,
         presence: Arc<Presence>,
+        jobs: Arc<Jobs>,
     ) -> Syncer {
         Syncer {
             families: Families::new(config.family.clone()),
@@ -99,7 +100,7 @@ impl Syncer {
             status,
             gate,
             presence,
-            jobs: Jobs::default(),
+            jobs,
             checks: Checks::default(),
         }
     }
@@ -147,7 +148,7 @@ impl Syncer {
         if let (Role::Standby, leader) = self.status.role() {
             return Err(SyncError::StandingBy(format!("{leader} leads: it does this")));
         }
-        let why = match self.status.strategy {
+        let why = match self.status.strategy() {
             Mode::DualWrite | Mode::CacheFirst => return self.mirror_follows(),
             Mode::RedisOnly => {
                 "in redis_only nothing is kept in PostgreSQL: switch to dual_write or cache_first, whose mirror brings PostgreSQL up to Redis"

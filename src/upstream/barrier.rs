@@ -80,6 +80,11 @@ impl Source {
         ticket
     }
 
+    /// Replies wait for it, or will.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.due.get() || self.waiting.borrow().iter().any(|outbox| outbox.strong_count() > 0)
+    }
+
     pub(super) fn is_due(&self) -> bool {
         self.due.get()
     }
@@ -140,11 +145,6 @@ impl Source {
     /// True when the connection is gone: what was not committed by then has an unknown fate.
     pub(super) fn lost(&self) -> bool {
         self.lost.get()
-    }
-
-    /// True while a client's reply waits.
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.waiting.borrow().iter().any(|outbox| outbox.strong_count() > 0)
     }
 
     pub(super) fn wait(&self, outbox: Weak<Outbox>) {

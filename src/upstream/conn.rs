@@ -111,6 +111,8 @@ pub struct Conn {
     ending: Cell<bool>,
     /// Its server answers no more.
     abandoned: Cell<bool>,
+    /// A command that may block has been handed in since it was last idle.
+    may_block: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     waiters: RefCell<Vec<oneshot::Sender<()>>>,
 }
@@ -153,6 +155,7 @@ impl Conn {
             shut: Cell::new(false),
             ending: Cell::new(false),
             abandoned: Cell::new(false),
+            may_block: Cell::new(false),
             waker: RefCell::default(),
             waiters: RefCell::default(),
         })
@@ -194,12 +197,25 @@ impl Conn {
         self.pending.borrow().is_empty()
     }
 
-    /// True when replies that it has given wait for a commit.
-    pub(super) fn is_waited_for(&self) -> bool {
-        match &self.barriers {
+    /// True when it owes no replies, and none of those that it has had waits for PostgreSQL.
+    pub(super) fn is_settled(&self) -> bool {
+        let held = match &self.barriers {
             Barriers::Behind(source) => source.get().is_some_and(|source| source.is_waited_for()),
             Barriers::Afterwards(_) => false,
-        }
+        };
+        self.idle() && self.unsent() == 0 && !held
+    }
+
+    /// A command that may block is handed in next.
+    pub fn set_may_block(&self) {
+        self.may_block.set(true);
+    }
+
+    /// True when what it owes may be the reply to a command that blocks.
+    pub(super) fn may_block(&self) -> bool {
+        let may = self.may_block.get() && !self.idle();
+        self.may_block.set(may);
+        may
     }
 
     /// Bytes that Redis has not taken yet.

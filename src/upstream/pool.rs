@@ -109,6 +109,8 @@ pub struct Pool {
 const DRAIN_TICK: Duration = Duration::from_millis(1);
 /// How long clients' replies may take when who answers is to change.
 const DRAIN: Duration = Duration::from_secs(2);
+/// A command that may block, and has not been answered so long after everything else was, is blocked.
+const BLOCKED: Duration = Duration::from_millis(20);
 
 impl Pool {
     pub fn new(context: Rc<Context>, home: Key) -> Rc<Pool> {
@@ -134,10 +136,8 @@ impl Pool {
         loop {
             let turn = turns.borrow_and_update().clone();
             if let To::Nobody(leave) = turn.to {
-                let began = Instant::now();
-                let current = || route.number() == turn.number && began.elapsed() < DRAIN;
-                while leave == Leave::Drained && !self.is_drained() && current() {
-                    tokio::time::sleep(DRAIN_TICK).await;
+                if leave == Leave::Drained {
+                    self.drained(|| route.number() == turn.number).await;
                 }
                 self.abandon().await;
             }
@@ -148,11 +148,32 @@ impl Pool {
         }
     }
 
-    /// True when no connection owes a reply, or the commit that one waits for. What is being opened will lead to whoever answers next.
-    fn is_drained(&self) -> bool {
+    /// Waits until no connection owes a reply, but not for long. Blocked clients are not waited for: when nobody
+    /// else runs anything any more, nothing comes for them.
+    async fn drained(&self, current: impl Fn() -> bool) {
+        let began = Instant::now();
+        let mut quiet: Option<Instant> = None;
+        while current() && began.elapsed() < DRAIN {
+            let owing = self.owing();
+            if owing.is_empty() {
+                return;
+            }
+            if owing.iter().all(|conn| conn.may_block()) {
+                if quiet.get_or_insert_with(Instant::now).elapsed() > BLOCKED {
+                    return;
+                }
+            } else {
+                quiet = None;
+            }
+            tokio::time::sleep(DRAIN_TICK).await;
+        }
+    }
+
+    /// The connections that owe a reply. What is being opened will lead to whoever answers next.
+    fn owing(&self) -> Vec<Rc<Conn>> {
         let open = self.open.borrow();
-        let drained = |conn: Rc<Conn>| conn.idle() && !conn.is_waited_for() || !conn.is_ready();
-        open.iter().filter_map(Weak::upgrade).all(drained)
+        let conns = open.iter().filter_map(Weak::upgrade);
+        conns.filter(|conn| conn.is_ready() && !conn.is_settled()).collect()
     }
 
     /// Ends every connection that leads to whoever has answered until now.

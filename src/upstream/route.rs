@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
@@ -50,6 +50,8 @@ pub struct Route {
     now: watch::Sender<Turn>,
     /// Clients' new commands wait.
     held: AtomicBool,
+    /// For how long nobody has answered in former turns, and since when nobody does.
+    pauses: Mutex<(Duration, Option<Instant>)>,
     /// For each worker the last turn at which none of its connections of before was left.
     left: Mutex<Vec<Arc<AtomicU64>>>,
     /// Who cannot connect waits for a turn instead of failing.
@@ -62,6 +64,7 @@ impl Route {
     pub fn new(to: To) -> Arc<Route> {
         Arc::new(Route {
             held: AtomicBool::new(matches!(to, To::Nobody(_))),
+            pauses: Mutex::default(),
             now: watch::Sender::new(Turn { number: 0, to }),
             left: Mutex::default(),
             patient: AtomicBool::new(false),
@@ -71,8 +74,22 @@ impl Route {
 
     /// Decides. After [`To::Nobody`], [`Route::left`] waits for the end of the connections of before.
     pub fn turn(&self, to: To) {
+        {
+            let (total, since) = &mut *self.pauses.lock();
+            let nobody = matches!(to, To::Nobody(_));
+            match (nobody, *since) {
+                (true, None) => *since = Some(Instant::now()),
+                (false, Some(began)) => (*total, *since) = (*total + began.elapsed(), None),
+                _ => {}
+            }
+        }
         self.held.store(matches!(to, To::Nobody(Leave::Drained)), Ordering::Relaxed);
         self.now.send_modify(|turn| *turn = Turn { number: turn.number + 1, to });
+    }
+
+    /// For how long nobody has answered, all changes together.
+    pub fn held_for(&self) -> Duration {
+        self.pauses.lock().0
     }
 
     /// True while clients' new commands have to wait, so that connections run empty.

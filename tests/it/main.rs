@@ -38,6 +38,7 @@ mod served_events;
 mod served_server;
 mod several;
 mod store;
+mod switch;
 mod sync;
 mod tls;
 mod tls_clients;

@@ -56,16 +56,16 @@ pub const METRICS: &[Metric] = &[
         "tandem_strategy_info",
         Gauge,
         &["strategy", "mode", "role"],
-        "1, with the configured strategy, the mode that it has come to, and the role among several proxies.",
+        "1, with the strategy in force, the mode that it has come to, and the role among several proxies.",
         |s, out| {
             out.labelled(
-                &[s.status().strategy.as_str(), s.status().mode(), s.status().role().0.as_str()],
+                &[s.status().strategy().as_str(), s.status().mode(), s.status().role().0.as_str()],
                 1.0,
             );
         },
     ),
     metric("tandem_backend_up", Gauge, &["backend"], "1 when the backend answers.", |s, out| {
-        match s.status().strategy {
+        match s.status().strategy() {
             Mode::PostgresOnly => {}
             Mode::DatabaseFirst => {
                 out.labelled(&["redis"], flag(s.status().redis_up.load(Relaxed)));

@@ -227,7 +227,7 @@ async function charted() {
 
 const MOOD = { healthy: 'good', degraded: 'warn', unhealthy: 'bad' };
 function shown(status) {
-  const { health, connectionPools: { redis, postgres }, mirror } = status;
+  const { health, connectionPools: { redis, postgres }, mirror, strategy } = status;
   text('verdict', health.status, MOOD[health.status]);
   text('about', `${status.version} · ${status.role} · up ${ago(status.uptimeSeconds)} · ${number(health.stats.clients)} ${health.stats.clients === 1 ? 'client' : 'clients'}`);
   at('reasons').hidden = health.reasons.length === 0;
@@ -248,7 +248,7 @@ function shown(status) {
   list('mirror', [['Lag', mirror.state === 'off' ? null : `${bytes(mirror.lagBytes)}, ${ms(mirror.lagMs)}`], ['Spool', bytes(mirror.spoolBytes)],
     ['Snapshots', number(mirror.fullSyncs)], ['Conflicts', number(mirror.conflicts)], ['Brought back', number(mirror.restored)]]);
   text('mode', health.mode, health.mode === health.strategy ? 'good' : 'warn');
-  list('strategy', [['Configured', health.strategy], ['Writes wait for', status.acknowledge === 'postgres' && status.holding ? 'PostgreSQL' : 'the server that answers']]);
+  list('strategy', [['In force', health.strategy], ['Configured', strategy.configured], ['Switched', strategy.switchedAt && `${ago((Date.now() - Date.parse(strategy.switchedAt)) / 1000)} ago by ${strategy.switchedBy}`], ['Switching to', strategy.switchingTo], ['Writes wait for', status.acknowledge === 'postgres' && status.holding ? 'PostgreSQL' : 'the server that answers']]);
   const to = at('to');
   if (!to.dataset.touched) to.value = health.strategy.replace('_', '-');
 }

@@ -131,9 +131,13 @@ impl Failback {
                 }
                 Some(_) if news => taken.push((one, true)),
                 Some(_) => {
-                    self.count_conflict(store, &one.name).await?;
+                    if !self.replaces() {
+                        self.count_conflict(store, &one.name).await?;
+                    }
                     self.owed.borrow_mut().push(one.name);
                 }
+                // PostgreSQL has deleted it.
+                None if self.replaces() => dropped.push(one.name),
                 None if news || history == History::Foreign => taken.push((one, news)),
                 None if self.is_fresh(&one.name) => taken.push((one, false)),
                 // PostgreSQL had it, and has deleted it since.

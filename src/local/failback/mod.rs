@@ -10,6 +10,8 @@
 //! | the same history, from before | PostgreSQL's value | PostgreSQL's value; what only Redis has was deleted since, unless it was written to Redis since |
 //! | another history, or is empty | PostgreSQL's value | PostgreSQL's value; what only Redis has is taken over |
 //!
+//! After a switch from `postgres_only` PostgreSQL has led for good: Redis gets exactly what PostgreSQL has.
+//!
 //! A key that both sides have changed is a conflict: counted, and listed in the table `conflicts`. Keys that live in Redis alone
 //! start empty. What is taken over is run by the engine as a client's command, so it is never in the way of
 //! what clients write.
@@ -59,6 +61,8 @@ pub enum FailbackError {
     Link,
     #[error("Redis has not taken everything in time")]
     Late,
+    #[error("keys were flushed meanwhile: Redis is looked at once more")]
+    Upset,
 }
 
 /// What it takes.
@@ -83,6 +87,8 @@ pub struct Failback {
     fresh: RefCell<Option<HashSet<Name>>>,
     /// Keys are being taken over from Redis.
     taking: Cell<bool>,
+    /// PostgreSQL has led for good.
+    replaces: bool,
     /// Redis is being given the lead: what others write to it from here on comes by its stream.
     closing: Cell<bool>,
 }
@@ -95,6 +101,7 @@ impl Failback {
         status: Arc<Status>,
         local: crate::upstream::Local,
         (well, ready): (watch::Receiver<bool>, watch::Sender<bool>),
+        replaces: bool,
     ) -> Result<Failback, crate::upstream::ConnectError> {
         let own = Connector::routed(&config.redis, Route::new(To::Local(local)))?;
         Ok(Failback {
@@ -111,6 +118,7 @@ impl Failback {
             taken: RefCell::default(),
             fresh: RefCell::default(),
             taking: Cell::new(false),
+            replaces,
             closing: Cell::new(false),
         })
     }
@@ -134,6 +142,11 @@ impl Failback {
         }
     }
 
+    /// True when Redis gets exactly what PostgreSQL has: PostgreSQL took over from it, and led for good.
+    fn replaces(&self) -> bool {
+        self.replaces && self.follower.debts.left().is_some()
+    }
+
     async fn attempt(&self) -> Result<std::convert::Infallible, FailbackError> {
         // A former attempt may have ended anywhere.
         self.follower.reserve();
@@ -153,7 +166,11 @@ impl Failback {
         match replica.next().await? {
             Event::Continue { replid, offset } => {
                 self.stream.begin(replid, offset);
-                self.take_tail(&mut replica, &mut connection).await?;
+                match self.replaces() {
+                    true => self.read_to_mark(&mut replica, &mut connection).await?,
+                    false => self.take_tail(&mut replica, &mut connection).await?,
+                }
+                self.stream.take_foreign();
                 if debts.all() {
                     self.replace_all(&mut connection).await?;
                 }
@@ -167,6 +184,9 @@ impl Failback {
         }
         self.functions(&mut connection).await?;
         self.empty_unmirrored(&mut connection).await?;
+        if self.follower.is_upset() {
+            return Err(FailbackError::Upset);
+        }
         let names = debts.names().into_iter().chain(self.owed.take());
         let names = names.filter(|(_, key)| self.families.mirrors(key));
         self.follower.release(names.collect::<Vec<_>>());
@@ -186,6 +206,9 @@ impl Failback {
         loop {
             if self.closing.get() {
                 return std::future::pending().await;
+            }
+            if self.follower.is_upset() {
+                return Err(FailbackError::Upset);
             }
             let (level, foreign) = (self.follower.is_level(), self.stream.take_foreign());
             self.ready.send_replace(level && foreign.is_empty());

@@ -66,7 +66,7 @@ async fn adopt(
     tracing::info!(redis = redis.address(), "PostgreSQL takes over what Redis has");
     let mut config = config.clone();
     // From here on everything is in PostgreSQL.
-    config.family.clear();
+    config.family.iter_mut().for_each(|family| family.mirror = true);
     let status = Arc::new(Status::new(Mode::CacheFirst, Ack::Redis));
     let mirror = Mirror::new(
         Arc::new(config),

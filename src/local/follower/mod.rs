@@ -73,6 +73,8 @@ pub(super) struct Follower {
     pub debts: Debts,
     /// Nothing is sent: changed keys are owed.
     reserved: Cell<bool>,
+    /// Redis was being looked at, or told, when something happened that is not about single keys.
+    upset: Cell<bool>,
     queue: RefCell<VecDeque<Run>>,
     queued_bytes: Cell<usize>,
     /// Commands sent and not yet answered.
@@ -103,6 +105,7 @@ impl Follower {
             role,
             debts: Debts::default(),
             reserved: Cell::new(role == Role::Failover),
+            upset: Cell::new(false),
             queue: RefCell::default(),
             queued_bytes: Cell::new(0),
             in_flight: Cell::new(0),
@@ -124,6 +127,14 @@ impl Follower {
     /// What was planned has been committed.
     pub fn committed(&self, plan: Plan) {
         if self.reserved.get() {
+            if plan.runs.iter().any(|run| run.key.is_none()) {
+                self.upset.set(true);
+            }
+            // Otherwise the debts tell.
+            if self.debts.all() {
+                let keys = plan.runs.into_iter().filter_map(|run| Some((run.db, run.key?)));
+                self.owe(plan.owed.into_iter().chain(keys));
+            }
             return;
         }
         self.owe(plan.owed);
@@ -179,7 +190,10 @@ impl Follower {
     fn lacks_all(&self) {
         match self.role {
             Role::Copy => self.refill.set(Refill::Due),
-            Role::Failover => self.debts.set_all(),
+            Role::Failover => {
+                self.upset.set(true);
+                self.debts.set_all();
+            }
         }
     }
 
@@ -279,9 +293,15 @@ impl Follower {
         }
     }
 
+    /// True when Redis has to be looked at as a whole again.
+    pub fn is_upset(&self) -> bool {
+        self.upset.get()
+    }
+
     /// Nothing is sent any more.
     pub fn reserve(&self) {
         self.reserved.set(true);
+        self.upset.set(false);
         self.connected.set(false);
         self.queue.take();
         self.queued_bytes.set(0);

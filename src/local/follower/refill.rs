@@ -21,7 +21,11 @@ impl Follower {
     /// Sends a part of what Redis lacks; false when there is nothing, or no room for it. Not while a
     /// commit is under way: what is read here must be older than what is queued later.
     pub async fn catch_up(&self, store: &Store) -> Result<bool, StoreError> {
-        if !self.connected.get() || self.is_full() || Instant::now() < self.not_before.get() {
+        if !self.connected.get()
+            || self.reserved.get()
+            || self.is_full()
+            || Instant::now() < self.not_before.get()
+        {
             return Ok(false);
         }
         match self.refill.get() {

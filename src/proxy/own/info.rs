@@ -67,9 +67,15 @@ impl Session {
             crate::config::Ack::Redis => "redis",
         };
         let ((lead, why), (role, leader)) = (status.lead(), status.role());
+        let switched = status.switched();
+        let (at, by) = switched.last.unwrap_or_default();
         vec![
             ("version", env!("CARGO_PKG_VERSION").into()),
-            ("strategy", status.strategy.as_str().into()),
+            ("strategy", status.strategy().as_str().into()),
+            ("strategy_configured", status.configured.as_str().into()),
+            ("strategy_switched_at", at),
+            ("strategy_switched_by", by.replace(['\r', '\n'], " ")),
+            ("strategy_switching_to", switched.to.map_or("", |to| to.as_str()).into()),
             ("mode", status.mode().into()),
             ("role", role.as_str().into()),
             ("leader", leader.replace(['\r', '\n'], " ")),

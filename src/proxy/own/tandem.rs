@@ -1,13 +1,20 @@
+use serde_json::json;
+
+use crate::config::{Mode, is_loopback};
 use crate::proxy::request::{End, Request};
 use crate::proxy::session::Session;
 use crate::resp::Reply;
+use crate::sync::{Busy, Class, Outcome, SyncError};
 
 const HELP: &[&str] = &[
     "TANDEM <subcommand> [<arg> ...]. Subcommands are:",
     "STATUS",
     "    The state of the proxy, of Redis, of PostgreSQL and of the mirror.",
     "STRATEGY",
-    "    The configured strategy and the mode it has come to.",
+    "    The strategy in force and the mode it has come to.",
+    "STRATEGY <strategy> [FORCE]",
+    "    Switches to dual_write, cache_first, database_first, redis_only or postgres_only;",
+    "    FORCE: also where something may be lost, or a backend is away.",
     "MIRROR",
     "    The state of the mirror: position, lag, counters.",
     "HELP",
@@ -15,8 +22,8 @@ const HELP: &[&str] = &[
 ];
 
 impl Session {
-    /// `TANDEM STATUS | STRATEGY | MIRROR | HELP`.
-    pub fn tandem(&mut self, request: &Request) -> Result<(), End> {
+    /// `TANDEM STATUS | STRATEGY [<strategy> [FORCE]] | MIRROR | HELP`.
+    pub async fn tandem(&mut self, request: &Request) -> Result<(), End> {
         let subcommand = request.option(1);
         let facts = self.facts_of_tandem();
         let map = |wanted: &dyn Fn(&str) -> bool| {
@@ -26,10 +33,13 @@ impl Session {
         };
         let reply = match (subcommand.as_slice(), request.words.len()) {
             (b"status", 2) => map(&|_| true),
-            (b"strategy", 2) => map(&|name| matches!(name, "strategy" | "mode" | "ack")),
-            (b"strategy", 3) => Reply::error(
-                "NOPERM changing the strategy needs a user of the admin category, and none is configured",
-            ),
+            (b"strategy", 2) => {
+                map(&|name| name.starts_with("strategy") || matches!(name, "mode" | "ack"))
+            }
+            (b"strategy", 3) => self.switch_strategy(request, false).await,
+            (b"strategy", 4) if request.option(3) == b"force" => {
+                self.switch_strategy(request, true).await
+            }
             (b"mirror", 2) => map(&|name| name.starts_with("mirror_")),
             (b"peer", 3) => self.admit(&request.words[2]),
             (b"help", 2) => {
@@ -54,5 +64,41 @@ impl Session {
         }
         (self.peer, self.trusted) = (true, true);
         Reply::OK
+    }
+
+    async fn switch_strategy(&self, request: &Request, force: bool) -> Reply {
+        if !self.may_administer() {
+            return Reply::error(
+                "NOPERM switching the strategy is for the proxy's own user, who has given a password or is on this machine",
+            );
+        }
+        let name = String::from_utf8_lossy(&request.words[2]).into_owned();
+        let Some(to) = Mode::parse(&name) else {
+            let known = Mode::ALL.map(Mode::as_str).join(", ");
+            return Reply::error(format!("ERR there is no such strategy; there are {known}"));
+        };
+        let shared = &self.worker.shared;
+        let by = format!("user {}, a client from {}", self.info.user.lock(), self.info.address);
+        let arguments = json!({ "strategy": to.as_str(), "force": force, "by": by });
+        let switcher = shared.switcher.clone();
+        let work = |_| async move { Ok(switcher.switch(to, force, by).await?.describe()) };
+        match shared.jobs.start("switch", Class::Change, arguments, work) {
+            Ok(job) => match job.end().await {
+                Outcome::Done(_) => Reply::OK,
+                Outcome::Failed(SyncError::Refused(why)) => Reply::error(format!("ERR {why}")),
+                Outcome::Failed(error) => Reply::error(format!("UNAVAILABLE {error}")),
+            },
+            Err(Busy { id, kind }) => {
+                Reply::error(format!("ERR job {id} ({kind}) is running: wait for it or cancel it"))
+            }
+        }
+    }
+
+    /// Whether the client may change how the proxy works: as whoever may write anything in Redis, the proxy's own user,
+    /// and not by being anywhere in a network that is let in without a password.
+    fn may_administer(&self) -> bool {
+        let near = self.info.unix || is_loopback(&self.info.address);
+        let own = self.key.credentials == self.home.credentials;
+        self.trusted && own && (near || self.worker.shared.access.asks())
     }
 }

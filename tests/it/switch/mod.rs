@@ -1,0 +1,76 @@
+//! The strategy switched at run time.
+
+mod model;
+mod surface;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
+use support::compare::Sides;
+use support::{Postgres, Redis, Tandem, TandemOptions, Value, wait_for};
+
+use crate::admin::{Answer, LIMIT, get, post};
+use model::Load;
+
+const STRATEGIES: [&str; 5] =
+    ["dual_write", "cache_first", "database_first", "redis_only", "postgres_only"];
+
+fn options(redis: &Redis, postgres: &Postgres, mode: &str) -> TandemOptions {
+    Tandem::new(env!("CARGO_BIN_EXE_tandem")).redis(redis).postgres(postgres).mode(mode)
+}
+
+fn ask(tandem: &Tandem, to: &str, body: &str) -> Answer {
+    post(tandem, &format!("/admin/database/strategy/{to}"), body)
+}
+
+#[track_caller]
+fn switch(tandem: &Tandem, to: &str) -> Json {
+    let answer = ask(tandem, to, "{}");
+    let data = answer.data();
+    let name = to.replace('-', "_");
+    assert_eq!((&data["newStrategy"], &answer.json()["newStrategy"]), (&json!(name), &json!(name)));
+    assert_eq!(tandem.status()["strategy"], name);
+    data
+}
+
+/// Every ordered pair of strategies once, beginning and ending with the first: an Eulerian circuit.
+fn walk() -> Vec<&'static str> {
+    let mut left: Vec<Vec<usize>> = (0..STRATEGIES.len())
+        .map(|a| (0..STRATEGIES.len()).filter(|b| *b != a).collect())
+        .collect();
+    let (mut stack, mut circuit) = (vec![0], Vec::new());
+    while let Some(&at) = stack.last() {
+        match left[at].pop() {
+            Some(next) => stack.push(next),
+            None => circuit.extend(stack.pop()),
+        }
+    }
+    circuit.reverse();
+    circuit.into_iter().map(|at| STRATEGIES[at]).collect()
+}
+
+#[test]
+fn all_pairs_under_load_lose_nothing_and_double_nothing() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let tandem = options(&redis, &postgres, STRATEGIES[0]).start();
+    tandem.wait_holding(true);
+    let load = Load::start(&tandem, 4);
+    let walk = walk();
+    assert_eq!(walk.len(), 21, "{walk:?}");
+    for pair in walk.windows(2) {
+        load.wait_for_more(10);
+        let began = Instant::now();
+        let done = switch(&tandem, pair[1]);
+        assert_eq!(done["previousStrategy"], pair[0]);
+        let held = Duration::from_millis(done["heldMs"].as_u64().expect("a number"));
+        eprintln!("{} -> {}: {:?}, clients waited {held:?}", pair[0], pair[1], began.elapsed());
+        assert!(held < Duration::from_secs(5), "{pair:?}: {held:?}");
+    }
+    load.wait_for_more(10);
+    let unknown = load.stop_and_check(&tandem);
+    assert!(unknown <= 4, "{unknown} commands had an unknown outcome");
+    tandem.wait_streaming();
+    Sides::new(&redis, &postgres).assert_equal();
+    let log = postgres.sql("SELECT count(*) FROM tandem.strategy_log");
+    assert_eq!(log.trim(), "20");
+}
