@@ -215,10 +215,13 @@ impl Jobs {
             ended: watch::Sender::new(None),
         });
         all.push_back(Arc::clone(&job));
-        if all.len() > REMEMBERED
-            && let Some(old) = all.iter().position(|job| job.outcome().is_some())
-        {
-            all.remove(old);
+        if all.len() > REMEMBERED {
+            let ended = |job: &Arc<Job>| job.outcome().is_some();
+            // One that can be taken up again stays longest.
+            let old = all.iter().position(|job| ended(job) && job.place().is_none());
+            if let Some(old) = old.or_else(|| all.iter().position(ended)) {
+                all.remove(old);
+            }
         }
         let work = tokio::spawn(work(Arc::clone(&job)));
         let guard = Arc::clone(&job);
