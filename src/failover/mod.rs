@@ -22,6 +22,7 @@ mod requests;
 mod serving;
 mod stages;
 mod switch;
+mod unmirrored;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

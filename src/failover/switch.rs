@@ -349,7 +349,10 @@ impl Failover {
             Err(error) => (None, Err(error.into())),
         };
         match served {
-            Ok(local) => Ok(self.served_by(local, switch)),
+            Ok(local) => {
+                self.carry_unmirrored(&local).await;
+                Ok(self.served_by(local, switch))
+            }
             Err(error) => {
                 self.undo(position).await;
                 refused(self.to_redis(self.leads())?, error)
@@ -470,6 +473,7 @@ impl Failover {
         self.status.clear_lead();
         if switch.to.has_mirror() {
             let stage = self.to_redis(self.leads())?;
+            self.forget_unmirrored().await;
             self.wait_for_holding(switch).await;
             return Ok((stage, Ok(())));
         }
@@ -477,6 +481,7 @@ impl Failover {
         self.gate.open();
         self.presence.clear();
         self.turn_to_redis();
+        self.forget_unmirrored().await;
         self.stand_aside().await;
         Ok((Stage::Alone, Ok(())))
     }

@@ -255,6 +255,11 @@ impl Store {
         db_keys(&rows)
     }
 
+    /// Deletes keys that nobody else deals with: the mirror leaves their families alone.
+    pub async fn drop_keys(&self, ids: &[KeyId]) -> Result<(), StoreError> {
+        self.session.run(persist::drop_keys(&self.session, ids)).await
+    }
+
     /// Keys that have to be read again from Redis.
     pub async fn rereads(&self) -> Result<Vec<(Db, Bytes)>, StoreError> {
         let query = "SELECT db, key FROM rereads ORDER BY added_at";

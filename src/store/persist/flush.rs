@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 
 use super::statements::Statements;
 use crate::engine::Db;
-use crate::engine::delta::Step;
+use crate::engine::delta::{KeyId, Step};
 use crate::store::session::Session;
 use crate::store::{Flushed, db_column};
 
@@ -95,6 +95,17 @@ async fn flush_all(session: &Session) -> Result<(), Error> {
     }
     let deletes: Vec<String> = tables.iter().map(|table| format!("DELETE FROM {table}")).collect();
     client.batch_execute(&deletes.join(";")).await
+}
+
+/// Deletes these keys, whoever is the writer: nobody else may deal with them.
+pub async fn drop_keys(session: &Session, ids: &[KeyId]) -> Result<(), Error> {
+    let values: Vec<String> = VALUE_TABLES
+        .iter()
+        .map(|table| format!("of_{table} AS (DELETE FROM {table} WHERE key_id = ANY($1))"))
+        .collect();
+    let delete = format!("WITH {} DELETE FROM keys WHERE id = ANY($1)", values.join(", "));
+    session.client().execute(&delete, &[&ids]).await?;
+    Ok(())
 }
 
 /// False when readers hold the tables: nothing has been done then.

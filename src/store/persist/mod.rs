@@ -18,6 +18,7 @@ use crate::engine::Db;
 use crate::engine::delta::Step;
 use batch::{Batch, Call};
 use bytes::Bytes;
+pub(super) use flush::drop_keys;
 use statements::Statements;
 
 /// PostgreSQL is given this much longer for each megabyte that is written.

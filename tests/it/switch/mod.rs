@@ -74,3 +74,50 @@ fn all_pairs_under_load_lose_nothing_and_double_nothing() {
     let log = postgres.sql("SELECT count(*) FROM tandem.strategy_log");
     assert_eq!(log.trim(), "20");
 }
+
+#[test]
+fn what_lives_in_redis_alone_goes_along() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let rule = "match = \"lock:*\"\nmirror = false";
+    let tandem = options(&redis, &postgres, "dual_write").family(rule).start();
+    tandem.wait_holding(true);
+    let stored = || {
+        let rows = "SELECT count(*) FROM tandem.keys WHERE convert_from(key, 'UTF8') LIKE 'lock:%'";
+        postgres.sql(rows).trim().to_owned()
+    };
+    let mut client = tandem.client();
+    client.run("SELECT 3");
+    client.run("SET lock:gone 1 PX 1");
+    client.run("SET lock:a 1 EX 1000");
+    client.run("RPUSH lock:list 1");
+    client.run("SET kept 1");
+    let mut rounds = 1;
+    for to in [
+        "postgres_only",
+        "cache_first",
+        "database_first",
+        "redis_only",
+        "postgres_only",
+        "dual_write",
+    ] {
+        assert_eq!(
+            stored() == "0",
+            !matches!(&*tandem.status()["strategy"], "postgres_only" | "database_first")
+        );
+        switch(&tandem, to);
+        rounds += 1;
+        assert_eq!(client.run("INCR lock:a"), Value::Int(rounds), "{to}");
+        assert_eq!(client.run(&format!("RPUSH lock:list {rounds}")), Value::Int(rounds), "{to}");
+        assert!((900..=1000).contains(&client.run("TTL lock:a").int()), "{to}");
+        assert_eq!(client.run("EXISTS lock:gone kept"), Value::Int(1), "{to}");
+        client.run("DEL lock:once");
+        assert_eq!(client.run("SET lock:once 1 NX"), Value::ok(), "{to}");
+    }
+    assert_eq!(stored(), "0");
+    client.run("DEL lock:once");
+    assert_eq!(redis.client().run("DBSIZE"), Value::Int(0));
+    tandem.wait_streaming();
+    let mut sides = Sides::new(&redis, &postgres);
+    sides.unmirrored.push("lock:*".into());
+    sides.assert_equal();
+}
