@@ -83,7 +83,7 @@ fn under_load(
     assert!(looked.load(Ordering::Relaxed) > 3, "nobody looked");
     for writer in &writers {
         assert!(writer.done > 10, "client {} did {} writes", writer.number, writer.done);
-        writer.check(redis);
+        writer.check(&mut redis.client());
     }
     Sides::new(redis, postgres).assert_equal();
     writers

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Client, Redis, Tandem, Value};
+use support::{Client, Tandem, Value};
 
 /// What one client has had acknowledged: its counter, and what it has put into a list.
 pub struct Writer {
@@ -98,8 +98,7 @@ impl Writer {
         self
     }
 
-    pub fn check(&self, redis: &Redis) {
-        let mut direct = redis.client();
+    pub fn check(&self, direct: &mut Client) {
         let count = match direct.call(["GET", &self.counter()]) {
             Value::Nil => 0,
             count => count.text().parse::<u64>().expect("a number"),
