@@ -5,6 +5,8 @@ mod surface;
 
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value as Json, json};
 use support::compare::Sides;
 use support::{Postgres, Redis, Tandem, TandemOptions, Value, wait_for};
@@ -120,4 +122,60 @@ fn what_lives_in_redis_alone_goes_along() {
     let mut sides = Sides::new(&redis, &postgres);
     sides.unmirrored.push("lock:*".into());
     sides.assert_equal();
+}
+
+/// A proxy that is killed in the middle of a switch goes on with one strategy or the other, and with everything
+/// that was acknowledged.
+#[test]
+fn a_proxy_killed_in_the_middle_of_a_switch_has_lost_nothing() {
+    let mut random = StdRng::seed_from_u64(support::seed(5));
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let mut tandem = options(&redis, &postgres, "dual_write").allow("").start();
+    tandem.wait_holding(true);
+    // Both bounds of the counter: one increment at a time may have an unknown fate.
+    let (mut low, mut high, mut rounds) = (0, 0, Vec::new());
+    for to in [
+        "postgres_only",
+        "cache_first",
+        "database_first",
+        "redis_only",
+        "database_first",
+        "dual_write",
+    ] {
+        let from = tandem.status()["strategy"].clone();
+        let started = ask(&tandem, &format!("{to}?wait=false"), "{}");
+        assert_eq!(started.code, 202, "{}", started.text);
+        let until = Instant::now() + Duration::from_millis(random.random_range(0..150));
+        let mut client = tandem.client();
+        while Instant::now() < until {
+            high += 1;
+            if let Value::Int(count) = client.run("INCR n") {
+                assert!((low + 1..=high).contains(&count), "{count}, not {low}..={high}");
+                (low, high) = (count, count);
+            }
+        }
+        tandem.kill9();
+        tandem.restart();
+        let mut client = tandem.client();
+        client.set_timeout(LIMIT);
+        let mut count = Value::Nil;
+        wait_for("service", LIMIT, || {
+            count = client.run("GET n");
+            !count.is_error()
+        });
+        let count = if count == Value::Nil { 0 } else { count.int() };
+        let now = tandem.status()["strategy"].clone();
+        rounds.push(format!("{from} -> {to}: {now}"));
+        assert!((low..=high).contains(&count), "{count}, not {low}..={high}: {rounds:?}");
+        assert!(now == from || now == to, "{rounds:?}");
+        (low, high) = (count, count);
+        wait_for("the switch", LIMIT, || ask(&tandem, to, "{}").code == 200);
+        assert_eq!(
+            client.run("GET n"),
+            if high == 0 { Value::Nil } else { Value::bulk(high.to_string()) }
+        );
+    }
+    eprintln!("{rounds:?}");
+    tandem.wait_streaming();
+    Sides::new(&redis, &postgres).assert_equal();
 }
