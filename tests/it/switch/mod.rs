@@ -179,3 +179,30 @@ fn a_proxy_killed_in_the_middle_of_a_switch_has_lost_nothing() {
     tandem.wait_streaming();
     Sides::new(&redis, &postgres).assert_equal();
 }
+
+#[test]
+fn blocked_clients_hold_nobody_up_and_stay_connected() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let tandem = options(&redis, &postgres, "dual_write").start();
+    tandem.wait_holding(true);
+    let mut idle = tandem.client();
+    assert_eq!(idle.run("MULTI"), Value::ok());
+    idle.run("SET k 1");
+    for to in ["postgres_only", "redis_only", "database_first", "dual_write"] {
+        let mut blocked = tandem.client();
+        blocked.set_timeout(LIMIT);
+        blocked.send(&support::encode(["BLPOP", "list", "0"])).expect("sent");
+        wait_for("the client to block", LIMIT, || {
+            tandem.client().run("INFO clients").text().contains("\r\nblocked_clients:1\r\n")
+        });
+        let held = switch(&tandem, to)["heldMs"].as_u64().expect("a number");
+        let Value::Error(text) = blocked.receive().expect("a reply") else { panic!("no error") };
+        assert!(text.starts_with("UNKNOWNOUTCOME"), "{text}");
+        assert!(held < 1500, "{to}: clients waited {held} ms for one that was blocked");
+        assert_eq!(blocked.run("RPUSH list 1"), Value::Int(1));
+        assert_eq!(blocked.run("BLPOP list 0"), Value::bulks(["list", "1"]));
+    }
+    // What was queued in a server that does not lead any more is not run.
+    assert!(idle.run("EXEC").is_error());
+    assert_eq!(idle.run("GET k"), Value::Nil);
+}
