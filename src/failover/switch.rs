@@ -24,7 +24,7 @@ use super::{Back, Failover, Local, Next, Stage};
 use crate::config::{Ack, Mode};
 use crate::local::LocalState;
 use crate::store::Store;
-use crate::strategy::{Gap, MirrorState};
+use crate::strategy::Gap;
 use crate::sync::SyncError;
 use crate::upstream::{Leave, To};
 
@@ -303,14 +303,10 @@ impl Failover {
         mirror: RunningMirror,
         switch: &mut Switch<'_>,
     ) -> Outcome {
-        let state = self.status.mirror.state();
-        if switch.to == Mode::DualWrite && state != MirrorState::Streaming && !switch.force {
-            let why = format!("the mirror is {} {}", state.as_str(), self.status.mirror.reason());
-            let error = match state {
-                MirrorState::Spooling => SyncError::Postgres(why),
-                MirrorState::Connecting => SyncError::Redis(why),
-                _ => SyncError::Mirror(why),
-            };
+        if switch.to == Mode::DualWrite
+            && !switch.force
+            && let Err(error) = self.caught_up(mirror.leads, &mut switch.patience).await
+        {
             return refused(Stage::Redis(mirror), error);
         }
         self.enter(switch);

@@ -185,3 +185,44 @@ fn two_at_once_are_refused_and_one_can_be_cancelled() {
     wait_for("another switch", LIMIT, || ask(&tandem, "cache-first", "{}").code == 200);
     assert_eq!(tandem.status()["strategy"], "cache_first");
 }
+
+#[test]
+fn of_several_proxies_the_one_that_leads_goes_first() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let one = options(&redis, &postgres, "dual_write").start();
+    one.wait_holding(true);
+    let two = options(&redis, &postgres, "dual_write").start();
+    two.wait_holding(true);
+    assert_eq!(two.status()["role"], "standby");
+    let (mut here, mut there) = (one.client(), two.client());
+    assert_eq!(refusal(&two, "postgres-only", 409), "refused");
+    let mut count = 0;
+    let mut both = || {
+        for client in [&mut here, &mut there] {
+            count += 1;
+            let mut reply = client.run("INCR n");
+            // The other one learns of it a moment later.
+            wait_for("service", LIMIT, || {
+                let again = reply.is_error();
+                if again {
+                    reply = client.run("INCR n");
+                }
+                !again
+            });
+            assert!(reply.int() >= count, "{reply:?}");
+            count = reply.int();
+        }
+    };
+    both();
+    for to in ["postgres_only", "database_first", "cache_first", "dual_write"] {
+        switch(&one, to);
+        both();
+        wait_for("the other one", LIMIT, || ask(&two, to, "{}").code == 200);
+        assert_eq!(two.status()["strategy"], to);
+        both();
+    }
+    one.wait_streaming();
+    two.wait_streaming();
+    assert_eq!((&*one.status()["role"], &*two.status()["role"]), ("leader", "standby"));
+    Sides::new(&redis, &postgres).assert_equal();
+}
