@@ -118,6 +118,25 @@ impl Tenure {
         }
     }
 
+    /// Returns when no other proxy is known to lead, and none can have come to lead while this process was paused: what
+    /// waits for Redis may be sent. With PostgreSQL away it goes on.
+    pub async fn unopposed(&self) {
+        let mut standing = self.standing.subscribe();
+        loop {
+            let renewed = self.renewed.notified();
+            match standing.borrow_and_update().clone() {
+                Standing::Leader(_) if self.lasts() => return,
+                Standing::Starting | Standing::Away(_) => return,
+                Standing::Leader(_) | Standing::Standby(_) => {}
+            }
+            tokio::select! {
+                () = renewed => {}
+                // The sender lives as long as `self`.
+                _ = standing.changed() => {}
+            }
+        }
+    }
+
     /// PostgreSQL has refused this proxy because of another.
     pub fn doubt(&self) {
         self.doubt.notify_one();

@@ -104,7 +104,9 @@ impl Office {
             (Mode::DatabaseFirst, _) => Some(Role::Copy),
             _ => None,
         };
-        let follower = role.map(|role| (Rc::new(Follower::new(Arc::clone(&status), role)), redis));
+        let follower = role.map(|role| {
+            (Rc::new(Follower::new(Arc::clone(&tenure), Arc::clone(&status), role)), redis)
+        });
         let failback = match (&failover, &follower) {
             (Some(link), Some((follower, redis))) => Some(Rc::new(Failback::new(
                 Arc::clone(&config),

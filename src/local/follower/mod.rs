@@ -36,6 +36,7 @@ pub use translate::{Plan, Run};
 use crate::engine::Db;
 use crate::engine::delta::KeyId;
 use crate::strategy::{Following, Status};
+use crate::tenure::Tenure;
 
 /// A key and the database it is in.
 pub(super) type Name = (Db, Bytes);
@@ -96,11 +97,12 @@ pub(super) struct Follower {
     epoch: Cell<i64>,
     /// Something was sent: there is room, or an end.
     progress: Notify,
+    tenure: Arc<Tenure>,
     status: Arc<Status>,
 }
 
 impl Follower {
-    pub fn new(status: Arc<Status>, role: Role) -> Follower {
+    pub fn new(tenure: Arc<Tenure>, status: Arc<Status>, role: Role) -> Follower {
         Follower {
             role,
             debts: Debts::default(),
@@ -120,6 +122,7 @@ impl Follower {
             epoch: Cell::new(0),
             work: Notify::new(),
             progress: Notify::new(),
+            tenure,
             status,
         }
     }
@@ -228,8 +231,12 @@ impl Follower {
         if first != 0 && first + 1 == epoch {
             // Nobody else has written.
             self.owe(self.doubts.take());
-        } else if !same {
+        } else {
             self.start_over();
+            if same {
+                // Whoever led meanwhile has brought it up.
+                self.refill.set(Refill::None);
+            }
         }
         self.work.notify_one();
     }

@@ -69,6 +69,8 @@ impl Follower {
         mark: Option<&str>,
     ) -> SideError {
         loop {
+            // What another proxy has told Redis since is newer.
+            self.tenure.unopposed().await;
             let batch = self.take();
             if batch.is_empty() {
                 self.report();

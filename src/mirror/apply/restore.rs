@@ -69,6 +69,8 @@ impl Applier {
             if selected.is_some() {
                 pipe.cmd("SELECT").arg(0);
                 let mut connection = self.side.get().await?;
+                // Whoever leads instead has clients write newer values.
+                self.shared.tenure.lasting().await;
                 let answers: Vec<Value> =
                     pipe.query_async(&mut *connection).await.map_err(SideError::from)?;
                 report(&answers);

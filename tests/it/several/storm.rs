@@ -104,9 +104,10 @@ fn nothing_acknowledged_is_lost_where_postgres_leads() {
     });
 }
 
-/// `TANDEM_TEST_SECONDS` makes it longer. `well` says of a proxy's status that all is as configured.
+/// `TANDEM_TEST_STORM_SECONDS` makes it longer. `well` says of a proxy's status that all is as configured.
 fn storm(mode: &str, well: impl Fn(&BTreeMap<String, String>) -> bool) {
-    let seconds = std::env::var("TANDEM_TEST_SECONDS").ok().and_then(|text| text.parse().ok());
+    let seconds =
+        std::env::var("TANDEM_TEST_STORM_SECONDS").ok().and_then(|text| text.parse().ok());
     let time = Duration::from_secs(seconds.unwrap_or(6));
     let seed = seed(77);
     let mut rng = StdRng::seed_from_u64(seed);
