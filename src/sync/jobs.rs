@@ -216,12 +216,7 @@ impl Jobs {
         });
         all.push_back(Arc::clone(&job));
         if all.len() > REMEMBERED {
-            let ended = |job: &Arc<Job>| job.outcome().is_some();
-            // One that can be taken up again stays longest.
-            let old = all.iter().position(|job| ended(job) && job.place().is_none());
-            if let Some(old) = old.or_else(|| all.iter().position(ended)) {
-                all.remove(old);
-            }
+            forget(&mut all);
         }
         let work = tokio::spawn(work(Arc::clone(&job)));
         let guard = Arc::clone(&job);
@@ -254,6 +249,21 @@ impl Jobs {
     /// The newest first.
     pub fn list(&self) -> Vec<Arc<Job>> {
         self.all.lock().iter().rev().cloned().collect()
+    }
+}
+
+/// Drops a job that has ended, if there is one. Those that can be taken up again stay longest, and of those at the same
+/// place the one that came there first, which is the one that somebody knows.
+fn forget(jobs: &mut VecDeque<Arc<Job>>) {
+    let dispensable = |job: &Arc<Job>| match job.place() {
+        None => job.outcome().is_some(),
+        Some(place) => jobs.iter().any(|other| {
+            other.id < job.id && other.kind == job.kind && other.place().as_ref() == Some(&place)
+        }),
+    };
+    let found = jobs.iter().position(dispensable);
+    if let Some(at) = found.or_else(|| jobs.iter().position(|job| job.outcome().is_some())) {
+        jobs.remove(at);
     }
 }
 
@@ -290,5 +300,26 @@ mod tests {
         }
         assert_eq!(jobs.list().len(), REMEMBERED);
         assert!(jobs.get(1).is_none());
+    }
+
+    #[tokio::test]
+    async fn tries_that_come_no_further_do_not_push_the_first_one_out() {
+        let jobs = Jobs::default();
+        let place = |cursor| Place { run_id: "r".into(), db: 0, cursor, id: None };
+        let fail = async |place: Place| {
+            let job = jobs.start("a", Class::Change, Value::Null, |job| async move {
+                job.reached(place);
+                Err(SyncError::Refused("away".into()))
+            });
+            job.expect("starts").end().await;
+        };
+        fail(place(1)).await;
+        fail(place(2)).await;
+        for _ in 0..REMEMBERED * 2 {
+            fail(place(2)).await;
+        }
+        let remembered: Vec<u64> = jobs.list().iter().rev().map(|job| job.id).take(2).collect();
+        assert_eq!(remembered, [1, 2]);
+        assert_eq!(jobs.list().len(), REMEMBERED);
     }
 }

@@ -63,6 +63,7 @@ fn what_only_whole_values_tell_reaches_redis() {
         |XGROUP CREATE s g 0|XREADGROUP GROUP g c COUNT 1 STREAMS s >|XDEL s 1-1\
         |XADD s 3-1 a 3|XREADGROUP GROUP g d COUNT 1 STREAMS s >|XACK s g 3-1|XADD s 4-1 b 4\
         |XREADGROUP GROUP g c STREAMS s >|XTRIM s MAXLEN 2|XGROUP CREATE s h $|XGROUP DESTROY s h\
+        |XADD back 9-1 a 1|XDEL back 9-1|XSETID back 3-1|XADD back 4-1 a 1\
         |HSET h a 1 b 2|HDEL h a|PEXPIRE h 100000000|HSET h c 3|PERSIST h|HSET h d 4\
         |ZADD z 1.5 a -inf b +inf c 1e300 d 0.1 e|ZREM z a|SADD t 1 2 3|SREM t 2|SET k v EX 100000\
         |APPEND k w|COPY k k2|MOVE k 2|SWAPDB 2 3|SET gone 1|DEL gone|PFADD p 1 2 3";

@@ -84,9 +84,14 @@ pub fn runs(db: Db, key: &Bytes, rows: &StreamRows) -> Option<Vec<Run>> {
     }
     let (last, added) = (shown(rows.last_id), rows.entries_added.to_string());
     let deleted = shown(rows.max_deleted_id);
+    // XSETID takes no last id below the deleted one together with it; an empty stream may have been set back to one.
+    let least = shown(rows.last_id.max(rows.max_deleted_id));
     let state: [&[u8]; 5] =
-        [last.as_bytes(), b"ENTRIESADDED", added.as_bytes(), b"MAXDELETEDID", deleted.as_bytes()];
+        [least.as_bytes(), b"ENTRIESADDED", added.as_bytes(), b"MAXDELETEDID", deleted.as_bytes()];
     run(&["XSETID"], &state, false);
+    if rows.last_id < rows.max_deleted_id {
+        run(&["XSETID"], &[last.as_bytes()], false);
+    }
     Some(runs)
 }
 
