@@ -33,8 +33,8 @@ impl Command {
     }
 
     /// The places of the keys whose former value matters to the outcome, reply included; the others are
-    /// overwritten. Keys of other databases (`MOVE`, `COPY … DB`) are not among them.
-    pub fn depends_on<W: AsRef<[u8]>>(&self, words: &[W]) -> Vec<usize> {
+    /// overwritten. With the number of another database where the key is there (`MOVE`, `COPY … DB`).
+    pub fn depends_on<W: AsRef<[u8]>>(&self, words: &[W]) -> Vec<(usize, Option<u32>)> {
         let option = |from: usize, wanted: &[&str]| {
             words.iter().skip(from).any(|word| {
                 wanted.iter().any(|wanted| word.as_ref().eq_ignore_ascii_case(wanted.as_bytes()))
@@ -49,14 +49,28 @@ impl Command {
         for spec in self.keys.iter().filter(|spec| !spec.not_key) {
             let conditional = match self.name {
                 "restore" | "restore-asking" => true,
-                "copy" => !option(3, &["replace", "db"]),
+                "copy" => !option(3, &["replace"]),
                 _ => false,
             };
             if !spec.replaces || conditional {
                 spec.find(words, &mut found);
             }
         }
-        found.into_iter().map(|(at, _)| at).filter(|at| *at < words.len()).collect()
+        let mut found: Vec<(usize, Option<u32>)> =
+            found.into_iter().map(|(at, _)| (at, None)).collect();
+        let number = |at: usize| std::str::from_utf8(words.get(at)?.as_ref()).ok()?.parse().ok();
+        match self.name {
+            "move" => found.extend(number(2).map(|db| (1, Some(db)))),
+            "copy" => {
+                let option =
+                    (3..words.len()).rfind(|at| words[*at].as_ref().eq_ignore_ascii_case(b"db"));
+                let db = option.and_then(|at| number(at + 1));
+                found.iter_mut().filter(|(at, _)| *at == 2).for_each(|(_, other)| *other = db);
+            }
+            _ => {}
+        }
+        found.retain(|(at, _)| *at < words.len());
+        found
     }
 }
 
@@ -175,7 +189,7 @@ mod tests {
             let words: Vec<&str> = line.split(' ').collect();
             let command = lookup(words[0].as_bytes()).expect("known");
             let found: Vec<&str> =
-                command.depends_on(&words).into_iter().map(|at| words[at]).collect();
+                command.depends_on(&words).into_iter().map(|(at, _)| words[at]).collect();
             assert_eq!(found, expected, "{line}");
         }
     }

@@ -9,6 +9,7 @@
 //! replication position that it reaches, so every effect is applied exactly once.
 
 mod apply;
+mod canary;
 mod ending;
 mod evictions;
 mod history;
@@ -22,6 +23,7 @@ mod shared;
 mod snapshot;
 mod spool;
 mod standby;
+mod sweep;
 mod warm;
 mod watch;
 
@@ -32,7 +34,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 pub use apply::PASS_OVER;
+pub use canary::{Canaries, Swaps};
 pub use evictions::{declare as declare_partial, declare_whole};
+pub use sweep::{SweepError, sweep};
 
 use crate::config::Config;
 use crate::store::{Store, StoreError};
@@ -97,6 +101,7 @@ impl Mirror {
         let evictions = tokio::spawn(evictions::keep(Arc::clone(&shared), side.clone()));
         let warm = tokio::spawn(warm::serve(Arc::clone(&shared), side.clone()));
         let recall = tokio::spawn(recall::serve(Arc::clone(&shared), side.clone(), missing));
+        let sweep = tokio::spawn(sweep::serve(Arc::clone(&shared)));
         let side = SidePool::new(side, &shared.config.redis);
         let ending = tokio::spawn(ending::wait(
             Arc::clone(&shared),
@@ -122,6 +127,7 @@ impl Mirror {
         watch.abort();
         recall.abort();
         warm.abort();
+        sweep.abort();
         evictions.abort();
         others.abort();
         if yields.is_cancelled() {

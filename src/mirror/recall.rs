@@ -1,7 +1,7 @@
 //! Brings keys that Redis lacks back from PostgreSQL, when somebody misses them.
 //!
 //! One task serves all clients in batches, so a key that many miss at once is loaded once. Per batch:
-//! which keys does Redis really lack; `WATCH` them and publish a mark; where the mark comes by in the
+//! `WATCH` the keys that Redis really lacks and publish a mark; where the mark comes by in the
 //! stream the applier says what PostgreSQL has; a transaction restores that, unless somebody
 //! touched one of the keys since they are watched. So nothing that was deleted or replaced meanwhile
 //! comes back.
@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::apply::{PASS_OVER, recall_message};
+use super::canary::{Canaries, Swaps, Watched};
 use super::standby;
 use crate::engine::Db;
 use crate::strategy::{Gap, MirrorState, Missing, RecallError, Recalled};
@@ -72,13 +73,20 @@ impl Recalls {
     }
 }
 
+/// What is kept from one batch to the next.
+#[derive(Default)]
+struct Link {
+    connection: Option<MultiplexedConnection>,
+    canaries: Canaries,
+}
+
 /// Runs until it is dropped.
 pub async fn serve(
     shared: Arc<Shared>,
     manager: SideManager,
     mut missing: UnboundedReceiver<Missing>,
 ) {
-    let mut connection = None;
+    let mut link = Link::default();
     while let Some(first) = missing.recv().await {
         let mut batch = vec![first];
         let mut keys = batch[0].keys.len();
@@ -88,10 +96,10 @@ pub async fn serve(
             keys += more.keys.len();
             batch.push(more);
         }
-        let result = bring_back(&shared, &manager, &mut connection, &batch).await;
+        let result = bring_back(&shared, &manager, &mut link, &batch).await;
         if result.is_err() {
             // It may be watching keys, or stand in another database.
-            connection = None;
+            link.connection = None;
         }
         for missing in batch {
             let answer = match &result {
@@ -114,7 +122,7 @@ pub async fn serve(
 async fn bring_back(
     shared: &Shared,
     manager: &SideManager,
-    link: &mut Option<MultiplexedConnection>,
+    link: &mut Link,
     batch: &[Missing],
 ) -> Result<HashMap<Name, Result<Recalled, RecallError>>, RecallError> {
     if !postgres_is_there(shared).await {
@@ -127,11 +135,10 @@ async fn bring_back(
         });
         return Ok(names.collect());
     }
-    let mut connection = match link {
-        Some(connection) => connection.clone(),
-        None => link.insert(manager.connect().await.map_err(from_redis)?).clone(),
+    let connection = match &mut link.connection {
+        Some(connection) => connection,
+        none => none.insert(manager.connect().await.map_err(from_redis)?),
     };
-    let connection = &mut connection;
     let mut names: Vec<Name> = batch
         .iter()
         .flat_map(|missing| missing.keys.iter().map(|key| (missing.db, key.clone())))
@@ -139,13 +146,13 @@ async fn bring_back(
     names.sort_unstable();
     names.dedup();
     let mut known = HashMap::new();
-    let names = lacking(connection, names, false).await?;
-    if names.is_empty() {
+    // Watched from here on.
+    let Watched { lacking: watched, swaps } =
+        link.canaries.watch_lacking(connection, names).await.map_err(refused)?;
+    if watched.is_empty() {
         return Ok(known);
     }
-    shared.presence.counters.misses.fetch_add(names.len() as u64, Ordering::Relaxed);
-    // Watched from here on. What has come back meanwhile is watched too, and left alone.
-    let watched = lacking(connection, names, true).await?;
+    shared.presence.counters.misses.fetch_add(watched.len() as u64, Ordering::Relaxed);
     let states = loop {
         if shared.standby.is_on() {
             break standby::states(shared, connection, &watched).await?;
@@ -181,9 +188,18 @@ async fn bring_back(
             _ => {}
         }
     }
-    if restored.is_err() {
+    match (restored, swaps) {
+        (Ok(true), Some(before)) => {
+            let after = Swaps::read(connection).await.map_err(refused)?;
+            if !after.none_since(&before) {
+                let names: Vec<Name> = found.iter().map(|(name, ..)| (*name).clone()).collect();
+                drop_copies(shared, connection, &names).await?;
+            }
+        }
+        (Ok(true), None) => {}
+        (Ok(false), _) => link.canaries.forget(),
         // Whatever the connection is in the middle of ends with it.
-        *link = None;
+        (Err(_), _) => link.connection = None,
     }
     Ok(known)
 }
@@ -201,19 +217,15 @@ async fn postgres_is_there(shared: &Shared) -> bool {
     }
 }
 
-/// Those of the keys that Redis lacks; with `watch` all of them are watched before that is looked at.
+/// Those of the keys that Redis lacks.
 pub async fn lacking(
     connection: &mut MultiplexedConnection,
     names: Vec<Name>,
-    watch: bool,
 ) -> Result<Vec<Name>, RecallError> {
     let mut pipe = redis::pipe();
     let mut selected = None;
     for (db, key) in &names {
         select(&mut pipe, &mut selected, *db);
-        if watch {
-            pipe.cmd("WATCH").arg(&key[..]).ignore();
-        }
         pipe.cmd("EXISTS").arg(&key[..]);
     }
     let there: Vec<i64> = pipe.query_async(connection).await.map_err(refused)?;
@@ -243,7 +255,7 @@ pub async fn drop_copies(
     Ok(())
 }
 
-fn select(pipe: &mut Pipeline, selected: &mut Option<Db>, db: Db) {
+pub fn select(pipe: &mut Pipeline, selected: &mut Option<Db>, db: Db) {
     if *selected != Some(db) {
         pipe.cmd("SELECT").arg(db).ignore();
         *selected = Some(db);
@@ -289,14 +301,15 @@ async fn states_at_mark(
     }
 }
 
-/// Restores what PostgreSQL has, unless somebody was there first; either way nothing is watched any more.
+/// Restores what PostgreSQL has, unless somebody was there first: false. Either way nothing is watched any more.
 async fn restore(
     shared: &Shared,
     connection: &mut MultiplexedConnection,
     found: &[(&Name, &Bytes, i64)],
-) -> Result<(), RecallError> {
+) -> Result<bool, RecallError> {
     if found.is_empty() {
-        return redis::cmd("UNWATCH").query_async(connection).await.map_err(refused);
+        redis::cmd("UNWATCH").query_async::<()>(connection).await.map_err(refused)?;
+        return Ok(true);
     }
     let mut pipe = redis::pipe();
     pipe.atomic();
@@ -307,12 +320,13 @@ async fn restore(
         pipe.cmd("RESTORE").arg(&key[..]).arg(*at_ms).arg(&dump[..]).arg("ABSTTL").ignore();
     }
     let done: Value = pipe.query_async(connection).await.map_err(refused)?;
-    if done != Value::Nil {
+    let done = done != Value::Nil;
+    if done {
         let count = found.len() as u64;
         shared.presence.counters.recalled.fetch_add(count, Ordering::Relaxed);
         shared.status.mirror.restored.fetch_add(count, Ordering::Relaxed);
     }
-    Ok(())
+    Ok(done)
 }
 
 pub fn refused(error: redis::RedisError) -> RecallError {

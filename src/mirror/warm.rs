@@ -63,7 +63,7 @@ async fn bring_back(
             let unsure = some.iter().zip(recalled).filter(|(_, r)| *r == Recalled::Again);
             again.extend(unsure.map(|(name, _)| (db, name.clone())));
         }
-        let lacking = recall::lacking(connection, again, false).await?;
+        let lacking = recall::lacking(connection, again).await?;
         names = lacking.into_iter().map(|(_, name)| name).collect();
         at_once /= 4;
     }

@@ -95,10 +95,16 @@ impl Session {
                     };
                     let families = &shared.families;
                     let needs = match &route {
-                        Route::Lane => careful.needs(command, frame, &arguments, families),
-                        Route::Block(block) => {
-                            careful.needs_of_block(rest, block, &shared.limits, families)
+                        Route::Lane => {
+                            careful.needs(self.key.db, command, frame, &arguments, families)
                         }
+                        Route::Block(block) => careful.needs_of_block(
+                            self.key.db,
+                            rest,
+                            block,
+                            &shared.limits,
+                            families,
+                        ),
                         _ => None,
                     };
                     if !careful.takes(needs.as_ref()) {

@@ -2,8 +2,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-
+use super::care::Name;
 use super::request::number;
 use super::session::Session;
 use crate::commands::{self, Class, Command};
@@ -30,7 +29,7 @@ pub(super) struct Transaction {
     pub queued: usize,
     pub writes: bool,
     /// What the queued commands must not miss, where Redis may lack keys.
-    pub keys: Vec<Bytes>,
+    pub keys: Vec<Name>,
     /// Queued SELECTs: their place in the transaction, and the database.
     pub selects: Vec<(usize, u32)>,
     /// Queued `CLIENT PAUSE` in ms, or `CLIENT UNPAUSE` as 0: it holds up others from EXEC on.

@@ -1,8 +1,6 @@
 use std::str::FromStr;
 
-use bytes::Bytes;
-
-use super::care::Careful;
+use super::care::{Careful, Name};
 use crate::commands::Command;
 use crate::resp::ProtocolError;
 
@@ -49,7 +47,7 @@ pub(super) enum Stop {
     /// These are not sent as they are: Redis may lack a key of theirs.
     Careful(Vec<Careful>),
     /// The next command waits until these keys are in Redis, if PostgreSQL has them.
-    Place(Vec<Bytes>),
+    Place(Vec<Name>),
     Protocol(ProtocolError),
 }
 

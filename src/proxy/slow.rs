@@ -146,6 +146,13 @@ impl Session {
 
     /// EXEC of a transaction with a SELECT in it: the client ends up in that database if it ran.
     async fn exec(&mut self, request: &Request) -> Result<(), End> {
+        let multi = self.pin.as_mut().and_then(|pin| pin.multi.as_mut());
+        let keys = multi.map(|multi| std::mem::take(&mut multi.keys)).unwrap_or_default();
+        if let Err(text) = self.bring_back(&keys).await {
+            self.give_up_on_pin(&text);
+            self.outbox.flush();
+            return Ok(());
+        }
         let Some(pin) = self.pin.as_mut() else { return self.pass(request).await };
         let conn = Rc::clone(&pin.conn);
         let multi = pin.multi.take().unwrap_or_default();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::inspect::Inspections;
 use crate::engine::Db;
@@ -75,6 +75,10 @@ pub struct Presence {
     missing: Mutex<mpsc::UnboundedSender<Missing>>,
     /// When another proxy before the same Redis was heard of last.
     others: Mutex<Option<Instant>>,
+    /// Held for reading from the moment at which a command's keys are looked for until it has run, and for writing by
+    /// `SWAPDB`: `WATCH` does not show it for keys that both databases lack. Whoever brings keys back must not wait
+    /// for it, since readers wait for them.
+    pub swaps: RwLock<()>,
     pub counters: PresenceCounters,
     pub inspections: Inspections,
 }
@@ -109,6 +113,7 @@ impl Presence {
             gaps: AtomicU8::new(0),
             missing: Mutex::new(missing),
             others: Mutex::default(),
+            swaps: RwLock::default(),
             counters: PresenceCounters::default(),
             inspections: Inspections::default(),
         }

@@ -106,13 +106,13 @@ impl Walk<'_> {
     }
 
     pub fn missing_in_redis(&mut self, name: &Name, kind: &str, expires_at_ms: Option<i64>) {
+        // Its row is swept away.
+        if expires_at_ms.is_some_and(|at| at <= now_ms()) {
+            return;
+        }
         let families = &self.syncer.families;
         if self.syncer.presence.partial() {
-            // Redis, which lacks it, will never say that it has expired.
-            if expires_at_ms.is_none_or(|at| at > now_ms()) {
-                self.report.not_in_redis(families, &name.1);
-            }
-            return;
+            return self.report.not_in_redis(families, &name.1);
         }
         let expires =
             expires_at_ms.map_or("without expiry".into(), |at| format!("expires at {at} ms"));

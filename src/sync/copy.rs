@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::check::now_ms;
 use super::jobs::Place;
 use super::report::Report;
 use super::walk::{Sides, Walk};
 use super::{Job, Scope, SyncError, Syncer};
-use crate::mirror::declare_whole;
+use crate::mirror::{declare_whole, sweep};
 use crate::strategy::Gap;
 
 /// Which side is changed.
@@ -85,13 +86,12 @@ pub async fn run(syncer: &Syncer, options: CopyOptions, job: &Job) -> Result<Val
     };
     let everything = walk.scope.pattern.is_none() && from.is_none() && !dry_run;
     let syncs = syncer.full_syncs();
-    let (swaps, commands) = walk.redis.swaps().await?;
+    let swaps = walk.redis.swaps().await?;
     walk.run(sides, from).await?;
     let nothing_left = walk.report.unsettled + walk.report.done.errors + walk.report.done.busy == 0;
     if target == Target::Redis && everything && nothing_left && syncer.full_syncs() == syncs {
         // What came to another database by SWAPDB meanwhile may not have been met.
-        let (swaps_now, commands_now) = walk.redis.swaps().await?;
-        if swaps_now == swaps && commands_now > commands {
+        if walk.redis.swaps().await?.none_since(&swaps) {
             whole_again(&mut walk).await?;
         }
     }
@@ -111,7 +111,13 @@ async fn whole_again(walk: &mut Walk<'_>) -> Result<(), SyncError> {
         return Ok(());
     }
     let other = [Gap::Evicting, Gap::Unknown, Gap::Warming].iter().any(|gap| presence.has(*gap));
-    if presence.has(Gap::Lacking) && !other && walk.redis.evicted().await? == 0 {
+    // Redis has not taken what was over by then, and will never say so: a write to such a key without care would go to
+    // its old row.
+    let swept = async || -> Result<bool, SyncError> {
+        let store = walk.syncer.postgres().await?;
+        Ok(sweep(presence, &store, now_ms()).await?)
+    };
+    if presence.has(Gap::Lacking) && !other && swept().await? && walk.redis.evicted().await? == 0 {
         declare_whole(config, presence);
     }
     Ok(())

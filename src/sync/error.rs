@@ -1,3 +1,4 @@
+use crate::mirror::SweepError;
 use crate::store::StoreError;
 use crate::upstream::SideError;
 
@@ -52,6 +53,15 @@ impl From<SideError> for SyncError {
 impl From<bb8_redis::redis::RedisError> for SyncError {
     fn from(error: bb8_redis::redis::RedisError) -> SyncError {
         SideError::from(error).into()
+    }
+}
+
+impl From<SweepError> for SyncError {
+    fn from(error: SweepError) -> SyncError {
+        match error {
+            SweepError::Store(error) => error.into(),
+            SweepError::Recall(error) => SyncError::Mirror(error.to_string()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Name, SyncError};
 use crate::engine::Db;
-use crate::mirror::PASS_OVER;
+use crate::mirror::{Canaries, PASS_OVER, Swaps};
 use crate::rdb::{self, Object};
 use crate::strategy::RedisState;
 use crate::upstream::SideManager;
@@ -18,6 +18,9 @@ pub struct RedisSide {
     pub leaves_no_mark: bool,
     /// Redis 7 tells the absolute expiry; before, it follows from the time left and its clock.
     absolute: bool,
+    canaries: Canaries,
+    /// How often databases had been swapped or flushed before keys were watched, if `WATCH` would not show it.
+    swaps: Option<Swaps>,
 }
 
 impl RedisSide {
@@ -34,7 +37,8 @@ impl RedisSide {
             Err(error) if error.code().is_some() => false,
             Err(error) => return Err(error.into()),
         };
-        Ok(RedisSide { connection, leaves_no_mark: quiet.is_ok(), absolute })
+        let (leaves_no_mark, canaries) = (quiet.is_ok(), Canaries::default());
+        Ok(RedisSide { connection, leaves_no_mark, absolute, canaries, swaps: None })
     }
 
     /// Databases that have keys, and how many.
@@ -127,6 +131,7 @@ impl RedisSide {
         names: &[Name],
         (channel, message): (&str, &str),
     ) -> Result<Vec<RedisState>, SyncError> {
+        self.watch_databases(names).await?;
         let mut pipe = redis::pipe();
         watch(&mut pipe, names);
         self.ask(&mut pipe, names);
@@ -140,6 +145,7 @@ impl RedisSide {
         names: &[Name],
         (channel, message): (&str, &str),
     ) -> Result<Vec<bool>, SyncError> {
+        self.watch_databases(names).await?;
         let mut pipe = redis::pipe();
         watch(&mut pipe, names);
         each(&mut pipe, names, |pipe, key| {
@@ -150,6 +156,11 @@ impl RedisSide {
         Ok(there.into_iter().map(|there| there > 0).collect())
     }
 
+    async fn watch_databases(&mut self, names: &[Name]) -> Result<(), SyncError> {
+        self.swaps = self.canaries.watch_databases(&mut self.connection, names).await?;
+        Ok(())
+    }
+
     pub async fn unwatch(&mut self) -> Result<(), SyncError> {
         Ok(redis::cmd("UNWATCH").query_async(&mut self.connection).await?)
     }
@@ -157,6 +168,28 @@ impl RedisSide {
     /// Does what the proxy's own doing is to Redis alone: the mirror passes it over. False: somebody has
     /// touched one of the watched keys. Nothing is watched any more. Errors of single commands are counted.
     pub async fn change(
+        &mut self,
+        channel: &str,
+        changes: &[(Name, Change)],
+    ) -> Result<Option<u64>, SyncError> {
+        let before = self.swaps.take();
+        let done = self.change_watched(channel, changes).await?;
+        match (done, before) {
+            (None, _) => self.canaries.forget(),
+            (Some(_), Some(before)) if !self.swaps().await?.none_since(&before) => {
+                let added = changes.iter().filter_map(|(name, change)| match change {
+                    Change::Restore { replace: false, .. } => Some((name.clone(), Change::Delete)),
+                    _ => None,
+                });
+                self.change_watched(channel, &added.collect::<Vec<_>>()).await?;
+                return Ok(None);
+            }
+            _ => {}
+        }
+        Ok(done)
+    }
+
+    async fn change_watched(
         &mut self,
         channel: &str,
         changes: &[(Name, Change)],
@@ -219,9 +252,11 @@ impl RedisSide {
     /// Type and expiry of a key that is watched from here on; then `message` goes by in the stream.
     pub async fn watch_kind_at(
         &mut self,
-        (db, key): &Name,
+        name: &Name,
         (channel, message): (&str, &str),
     ) -> Result<(String, Option<i64>), SyncError> {
+        self.watch_databases(std::slice::from_ref(name)).await?;
+        let (db, key) = name;
         let mut pipe = redis::pipe();
         pipe.cmd("SELECT").arg(*db).ignore().cmd("WATCH").arg(&key[..]).ignore();
         pipe.cmd("TIME").cmd("TYPE").arg(&key[..]);
@@ -307,18 +342,9 @@ impl RedisSide {
         Ok(all.iter().filter_map(name).collect())
     }
 
-    /// How often databases were swapped and how many commands were run in all, which tells whether the counts
-    /// were reset.
-    pub async fn swaps(&mut self) -> Result<(u64, u64), SyncError> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("INFO").arg("commandstats").cmd("INFO").arg("stats");
-        let (commands, stats): (String, String) = pipe.query_async(&mut self.connection).await?;
-        let number = |text: &str, before: &str| -> Option<u64> {
-            let rest = text.lines().find_map(|line| line.strip_prefix(before))?;
-            rest.split(',').next()?.trim().parse().ok()
-        };
-        let swaps = number(&commands, "cmdstat_swapdb:calls=").unwrap_or(0);
-        Ok((swaps, number(&stats, "total_commands_processed:").unwrap_or(0)))
+    /// How often databases were swapped or flushed.
+    pub async fn swaps(&mut self) -> Result<Swaps, SyncError> {
+        Ok(Swaps::read(&mut self.connection).await?)
     }
 
     /// For how many seconds nobody has used the keys; `None`: gone. Does not count as a use.

@@ -108,6 +108,28 @@ fn evicted_keys_are_read_back_with_type_and_expiry() {
     }
 }
 
+/// Redis says when a key of its own expires, never when one does that it has evicted.
+#[test]
+fn rows_of_evicted_keys_go_when_their_time_is_over() {
+    let small = Small::new("6mb", "allkeys-lru");
+    let tandem = small.tandem();
+    let mut client = tandem.client();
+    let over_ms = std::time::SystemTime::now() + Duration::from_secs(4);
+    let over_ms = over_ms.duration_since(std::time::UNIX_EPOCH).expect("a time").as_millis();
+    let filled = |n: usize| {
+        let value = filler(n);
+        ["SET".into(), format!("key:{n}"), value, "PXAT".into(), over_ms.to_string()]
+    };
+    for reply in client.pipeline((0..600).map(filled)) {
+        assert_eq!(reply, Value::ok());
+    }
+    assert!(small.info("stats", "evicted_keys") > 100);
+    let rows = || small.postgres.sql("SELECT count(*) FROM tandem.keys");
+    wait_for("all rows", LIMIT, || rows() == "600");
+    wait_for("no rows", LIMIT, || rows() == "0");
+    assert_eq!(small.redis.client().run("DBSIZE"), Value::Int(0));
+}
+
 /// What one client has been told about its keys.
 #[derive(Default)]
 struct Model {

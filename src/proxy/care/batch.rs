@@ -43,6 +43,7 @@ impl Batch {
     /// What a request needs, which lies in `frame`; `None`: no care.
     pub fn needs(
         &self,
+        db: u32,
         command: Option<&'static Command>,
         frame: &[u8],
         arguments: &[(u32, u32)],
@@ -51,7 +52,7 @@ impl Batch {
         let command = command.filter(|_| self.partial)?;
         let words: Vec<&[u8]> =
             arguments.iter().map(|&(from, to)| &frame[from as usize..to as usize]).collect();
-        super::needs(command, &words, families)
+        super::needs(db, command, &words, families)
     }
 
     /// True when the next request, which needs this, may come before the batch is run.
@@ -66,6 +67,7 @@ impl Batch {
     /// What the transaction needs that `data` begins with; `None`: no care.
     pub fn needs_of_block(
         &self,
+        db: u32,
         data: &[u8],
         block: &Block,
         limits: &RequestLimits,
@@ -74,7 +76,7 @@ impl Batch {
         if !self.partial || !block.runs {
             return None;
         }
-        let keys = super::transaction::keys(&data[..block.queued.length], limits, families);
+        let keys = super::transaction::keys(db, &data[..block.queued.length], limits, families);
         (!keys.is_empty()).then_some(Needs { way: Way::Transaction, keys })
     }
 

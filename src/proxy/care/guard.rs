@@ -123,7 +123,7 @@ impl Session {
     async fn call_guard(&mut self, name: &str, what: &str, batch: &[Careful]) -> Option<Captured> {
         let mut words = vec![name.as_bytes().to_vec(), what.as_bytes().to_vec()];
         words.push(batch.len().to_string().into_bytes());
-        words.extend(batch.iter().map(|careful| careful.needs.keys[0].to_vec()));
+        words.extend(batch.iter().map(|careful| careful.needs.keys[0].1.to_vec()));
         for careful in batch {
             words.push(careful.request.words.len().to_string().into_bytes());
             words.extend(careful.request.words.iter().cloned());
@@ -159,7 +159,7 @@ mod tests {
             let words: Vec<Vec<u8>> = line.split(' ').map(|word| word.into()).collect();
             let command = commands::lookup(&words[0]);
             let request = Request { command, frame: Vec::new(), words };
-            let needs = Needs { way: Way::Watch, keys: vec![Bytes::from("k")] };
+            let needs = Needs { way: Way::Watch, keys: vec![(0, Bytes::from("k"))] };
             fits(&Careful { request, needs, block: None })
         };
         for line in

@@ -1,6 +1,6 @@
 //! Commands on a Redis that may lack keys which PostgreSQL has.
 //!
-//! Reads run first; an answer without content is looked into. What depends on the former value of one key is run
+//! Reads run first; an answer without content is looked into ([`read`], [`look`]). What depends on the former value of one key is run
 //! by a script if the key is there ([`guard`]). What is left runs under `WATCH` with all its keys in place
 //! ([`watch`]), and so does a transaction that arrives whole ([`transaction`]). On a connection of the client's own its keys are in place just before.
 //! Whole overwrites need no care.
@@ -8,6 +8,7 @@
 mod batch;
 mod content;
 mod guard;
+mod look;
 mod read;
 mod transaction;
 mod watch;
@@ -32,17 +33,23 @@ pub(super) enum Way {
     Watch,
     /// As [`Way::Watch`], for a transaction of the client's own.
     Transaction,
+    /// It swaps databases, which `WATCH` does not show for keys that both lack.
+    Swap,
 }
 
 /// The keys that a command must not miss.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Needs {
     pub way: Way,
-    pub keys: Vec<Bytes>,
+    pub keys: Vec<Name>,
 }
 
-/// What a call needs; `None`: no care. Keys that live in Redis alone are never missed.
+/// A key and the database it is in.
+pub(in crate::proxy) type Name = (u32, Bytes);
+
+/// What a call in the database `db` needs; `None`: no care. Keys that live in Redis alone are never missed.
 pub(super) fn needs<W: AsRef<[u8]>>(
+    db: u32,
     command: &Command,
     words: &[W],
     families: &Families,
@@ -53,11 +60,14 @@ pub(super) fn needs<W: AsRef<[u8]>>(
     if !command.takes(words.len()) {
         return None;
     }
-    let mut keys: Vec<Bytes> = Vec::new();
-    for at in command.depends_on(words) {
-        let key = words[at].as_ref();
-        if families.mirrors(key) && !keys.iter().any(|known| known == key) {
-            keys.push(Bytes::copy_from_slice(key));
+    if command.name == "swapdb" {
+        return Some(Needs { way: Way::Swap, keys: Vec::new() });
+    }
+    let mut keys: Vec<Name> = Vec::new();
+    for (at, elsewhere) in command.depends_on(words) {
+        let (db, key) = (elsewhere.unwrap_or(db), words[at].as_ref());
+        if families.mirrors(key) && !keys.iter().any(|known| known.0 == db && known.1 == key) {
+            keys.push((db, Bytes::copy_from_slice(key)));
         }
     }
     if keys.is_empty() {
@@ -75,6 +85,7 @@ impl Session {
             Some(Way::Read) => self.read_with_care(batch).await,
             Some(Way::Watch) => self.run_under_watch(&batch).await,
             Some(Way::Transaction) => self.run_transactions(&batch).await,
+            Some(Way::Swap) => self.swap_databases(&batch).await,
             None => {}
         }
         self.outbox.flush();
@@ -132,7 +143,7 @@ mod tests {
         let of = |line: &str| {
             let words: Vec<&str> = line.split(' ').collect();
             let command = commands::lookup(words[0].as_bytes()).expect("known");
-            needs(command, &words, &families).map(|needs| (needs.way, needs.keys.len()))
+            needs(0, command, &words, &families).map(|needs| (needs.way, needs.keys.len()))
         };
         assert_eq!(of("GET a"), Some((Way::Read, 1)));
         assert_eq!(of("MGET a lock:b a c"), Some((Way::Read, 2)));
@@ -140,6 +151,10 @@ mod tests {
         assert_eq!(of("EVAL_RO s 1 a"), Some((Way::Watch, 1)));
         assert_eq!(of("XINFO STREAM a"), Some((Way::Read, 1)));
         assert_eq!(of("OBJECT ENCODING a"), Some((Way::Read, 1)));
+        assert_eq!(of("MOVE a 3"), Some((Way::Watch, 2)));
+        assert_eq!(of("COPY a a DB 3"), Some((Way::Watch, 2)));
+        assert_eq!(of("COPY a b DB 3 REPLACE"), Some((Way::Watch, 1)));
+        assert_eq!(of("SWAPDB 0 1"), Some((Way::Swap, 0)));
         for line in ["SET a 1", "INCR lock:a", "INCR", "GET a b", "PING", "PUBLISH a b"] {
             assert_eq!(of(line), None, "{line}");
         }

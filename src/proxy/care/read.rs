@@ -1,13 +1,18 @@
+//! Reads: they run on the lane, and only answers without content are looked into.
+
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::content::may_miss;
 use super::{Careful, split};
 use crate::proxy::session::Session;
+use crate::strategy::Recalled;
 use crate::upstream::{Captured, Conn, Lost, Target};
 
 impl Session {
-    /// Runs reads on the lane. From the first answer on that may be due to a missing key they are run
-    /// again, with their keys in place.
+    /// Runs reads on the lane. From the first answer on that may be due to a missing key, they run again together
+    /// with a look at their keys, and once more when what is missing has been brought back. What misses keys then
+    /// runs with them in place.
     pub(super) async fn read_with_care(&mut self, batch: Vec<Careful>) {
         let asked = match self.current_lane() {
             Ok(lane) => run(&lane, &batch).await,
@@ -26,9 +31,61 @@ impl Session {
         for reply in &replies[..good] {
             self.hand_over(reply, captured.hold.as_ref());
         }
-        if good < batch.len() {
-            self.run_under_watch(&batch[good..]).await;
+        match self.read_whole(&batch[good..]).await {
+            Ok(left) => self.run_under_watch(left).await,
+            Err((lost, left)) => self.refuse(&lost, left),
         }
+    }
+
+    /// Runs them while no keys are being put in place.
+    pub(super) async fn swap_databases(&mut self, batch: &[Careful]) {
+        let shared = std::sync::Arc::clone(&self.worker.shared);
+        let _alone = shared.presence.swaps.write().await;
+        let swapped = match self.current_lane() {
+            Ok(lane) => run(&lane, batch).await,
+            Err(lost) => Err(lost),
+        };
+        match swapped {
+            Ok(captured) => {
+                for reply in split(&captured.frame, batch.len()).unwrap_or_default() {
+                    self.hand_over(reply, captured.hold.as_ref());
+                }
+            }
+            Err(lost) => self.refuse(&lost, batch.len()),
+        }
+    }
+
+    /// Answers the first of the reads for which that can be done without `WATCH`; returns the others, of which there
+    /// are so many when Redis is lost.
+    async fn read_whole<'a>(
+        &mut self,
+        mut left: &'a [Careful],
+    ) -> Result<&'a [Careful], (Lost, usize)> {
+        for last in [false, true] {
+            let seen = self.look(left).await.map_err(|lost| (lost, left.len()))?;
+            let whole = seen.reads.iter().take_while(|read| read.whole).count();
+            for read in &seen.reads[..whole] {
+                self.hand_over(&read.reply, seen.hold.as_ref());
+            }
+            left = &left[whole..];
+            // Which one of several keys is missing was not looked at.
+            let apart = left.first().is_none_or(|first| first.needs.keys.len() > 1);
+            let Some(first) = seen.reads.get(whole).filter(|_| !apart && !last) else { break };
+            let missing = left.iter().zip(&seen.reads[whole..]);
+            let missing =
+                missing.filter(|(careful, read)| careful.needs.keys.len() == 1 && !read.whole);
+            let keys: Vec<Bytes> =
+                missing.map(|(careful, _)| careful.needs.keys[0].1.clone()).collect();
+            let answers = self.worker.shared.presence.recall(self.key.db, keys).await;
+            if answers.is_ok_and(|answers| answers.first() == Some(&Recalled::Absent)) {
+                // So it was at the mark of the recall. The others were looked at before that, and an answer must
+                // not be older than the one before it.
+                self.hand_over(&first.reply, seen.hold.as_ref());
+                left = &left[1..];
+                break;
+            }
+        }
+        Ok(left)
     }
 }
 

@@ -4,17 +4,22 @@ use bytes::Bytes;
 
 use super::read::call_many;
 use super::watch::{CROWDED, MOST_TRIES, Outcome, run_watched};
-use super::{Careful, split};
+use super::{Careful, Name, split};
 use crate::commands::{self, Class, Command};
 use crate::proxy::block::Block;
 use crate::proxy::request::{End, Stop};
 use crate::proxy::session::Session;
 use crate::resp::{RequestLimits, RequestScanner, Scan, elements, push_command};
 use crate::strategy::{Families, Recalled};
-use crate::upstream::{Captured, Lost, Target};
+use crate::upstream::{Captured, Key, Lost, Target};
 
 /// The keys that the queued commands must not miss.
-pub(super) fn keys(mut data: &[u8], limits: &RequestLimits, families: &Families) -> Vec<Bytes> {
+pub(super) fn keys(
+    db: u32,
+    mut data: &[u8],
+    limits: &RequestLimits,
+    families: &Families,
+) -> Vec<Name> {
     let mut scanner = RequestScanner::default();
     let mut keys = Vec::new();
     while let Ok(Scan::Command(length)) = scanner.scan(data, limits, true) {
@@ -22,7 +27,9 @@ pub(super) fn keys(mut data: &[u8], limits: &RequestLimits, families: &Families)
         let words: Vec<&[u8]> =
             arguments.iter().map(|&(from, to)| &data[from as usize..to as usize]).collect();
         if let Some(command) = words.first().and_then(|name| commands::lookup(name)) {
-            keys.extend(super::needs(command, &words, families).into_iter().flat_map(|n| n.keys));
+            keys.extend(
+                super::needs(db, command, &words, families).into_iter().flat_map(|n| n.keys),
+            );
         }
         scanner.recycle(arguments);
         data = &data[length..];
@@ -44,7 +51,7 @@ impl Session {
 
     async fn run_block(&mut self, careful: &Careful, block: &Block) {
         let count = block.queued.commands + block.end.commands;
-        let keys: Vec<&Bytes> = careful.needs.keys.iter().collect();
+        let keys: Vec<&Name> = careful.needs.keys.iter().collect();
         // One more command keeps its effects together in the stream: a delete among them cannot be taken for
         // an eviction. Another user may not be allowed to publish.
         let signs = self.key.credentials == self.home.credentials;
@@ -56,7 +63,9 @@ impl Session {
         }
         frames.extend_from_slice(end);
         let mut outcome = Outcome::Again;
+        let shared = std::sync::Arc::clone(&self.worker.shared);
         for _ in 0..MOST_TRIES {
+            let _unswapped = shared.presence.swaps.read().await;
             let conn = match self.worker.pool.pin(&self.key) {
                 Ok(conn) => conn,
                 Err(lost) => return self.refuse(&lost, count),
@@ -122,13 +131,16 @@ impl Session {
         command: Option<&'static Command>,
         frame: &[u8],
         arguments: &[(u32, u32)],
-    ) -> Vec<Bytes> {
+    ) -> Vec<Name> {
         let Some(command) = command else { return Vec::new() };
         let words: Vec<&[u8]> =
             arguments.iter().map(|&(from, to)| &frame[from as usize..to as usize]).collect();
-        let needs = super::needs(command, &words, &self.worker.shared.families);
+        let multi = self.pin.as_mut().and_then(|pin| pin.multi.as_mut());
+        let queued = multi.as_ref().and_then(|multi| multi.selects.last());
+        let db = queued.map_or(self.key.db, |(_, db)| *db);
+        let needs = super::needs(db, command, &words, &self.worker.shared.families);
         let keys = needs.map(|needs| needs.keys).unwrap_or_default();
-        match self.pin.as_mut().and_then(|pin| pin.multi.as_mut()) {
+        match multi {
             Some(multi) if command.class == Class::Exec => std::mem::take(&mut multi.keys),
             Some(multi) => {
                 multi.keys.extend(keys);
@@ -140,7 +152,7 @@ impl Session {
 
     /// Brings back what Redis lacks of these keys. They may be evicted again before they are used, but
     /// Redis has just seen them.
-    pub(in crate::proxy) async fn put_in_place(&mut self, keys: Vec<Bytes>) -> Result<(), End> {
+    pub(in crate::proxy) async fn put_in_place(&mut self, keys: Vec<Name>) -> Result<(), End> {
         let placed = self.bring_back(&keys).await;
         if placed.is_err() {
             // The error comes behind the replies that are still owed.
@@ -150,20 +162,31 @@ impl Session {
         Ok(())
     }
 
-    async fn bring_back(&mut self, keys: &[Bytes]) -> Result<(), String> {
+    pub(in crate::proxy) async fn bring_back(&mut self, keys: &[Name]) -> Result<(), String> {
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        for some in keys.chunk_by(|(a, _), (b, _)| a == b) {
+            self.bring_back_to(some[0].0, some).await?;
+        }
+        Ok(())
+    }
+
+    /// Until Redis has them, or nobody has.
+    async fn bring_back_to(&mut self, db: u32, names: &[Name]) -> Result<(), String> {
+        let place = Key { db, ..self.key.clone() };
         let mut frames = Vec::new();
-        keys.iter().for_each(|key| push_command(&[&b"EXISTS"[..], key], &mut frames));
+        names.iter().for_each(|(_, key)| push_command(&[&b"EXISTS"[..], key], &mut frames));
         for _ in 0..MOST_TRIES {
-            let lane = self.worker.pool.lane(&self.key).map_err(|lost| lost.to_string())?;
-            let there = call_many(&lane, &frames, keys.len(), false).await;
+            let lane = self.worker.pool.lane(&place).map_err(|lost| lost.to_string())?;
+            let there = call_many(&lane, &frames, names.len(), false).await;
             let there = there.map_err(|lost| lost.to_string())?;
-            let replies = split(&there.frame, keys.len()).unwrap_or_default();
-            let missing = keys.iter().zip(&replies).filter(|(_, there)| **there == b":0\r\n");
-            let missing: Vec<Bytes> = missing.map(|(key, _)| key.clone()).collect();
+            let replies = split(&there.frame, names.len()).unwrap_or_default();
+            let missing = names.iter().zip(&replies).filter(|(_, there)| **there == b":0\r\n");
+            let missing: Vec<Bytes> = missing.map(|((_, key), _)| key.clone()).collect();
             if missing.is_empty() {
                 return Ok(());
             }
-            let answers = self.worker.shared.presence.recall(self.key.db, missing).await;
+            let answers = self.worker.shared.presence.recall(db, missing).await;
             let answers = answers.map_err(|error| error.to_string())?;
             if answers.iter().all(|answer| *answer == Recalled::Absent) {
                 return Ok(());
@@ -173,7 +196,7 @@ impl Session {
     }
 
     /// The command is not run; a transaction that it was to end is dropped.
-    fn give_up_on_pin(&mut self, text: &str) {
+    pub(in crate::proxy) fn give_up_on_pin(&mut self, text: &str) {
         if let Some(pin) = self.pin.as_mut().filter(|pin| pin.multi.is_some()) {
             let mut discard = Vec::new();
             push_command(&["DISCARD"], &mut discard);
@@ -213,6 +236,7 @@ mod tests {
         for line in ["MULTI", "LPUSH l a", "SET s 1", "GET g", "LTRIM l 0 1", "EXEC"] {
             push_command(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>(), &mut data);
         }
-        assert_eq!(keys(&data, &limits, &Families::new(Vec::new())), ["g", "l"]);
+        let keys = keys(3, &data, &limits, &Families::new(Vec::new()));
+        assert_eq!(keys, [(3, Bytes::from("g")), (3, Bytes::from("l"))]);
     }
 }

@@ -3,10 +3,8 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
-
 use super::read::call_many;
-use super::{Careful, Way, guard, split};
+use super::{Careful, Name, Way, guard, split};
 use crate::proxy::session::Session;
 use crate::resp::{elements, push_command};
 use crate::strategy::Recalled;
@@ -51,7 +49,9 @@ impl Session {
     /// been answered.
     async fn run_some(&mut self, batch: &[Careful]) -> usize {
         let mut outcome = Outcome::Again;
+        let shared = std::sync::Arc::clone(&self.worker.shared);
         for _ in 0..MOST_TRIES {
+            let _unswapped = shared.presence.swaps.read().await;
             let conn = match self.worker.pool.pin(&self.key) {
                 Ok(conn) => conn,
                 Err(lost) => {
@@ -75,7 +75,7 @@ impl Session {
     }
 
     async fn try_under_watch(&self, conn: &Rc<Conn>, batch: &[Careful]) -> Outcome {
-        let mut keys: Vec<&Bytes> = batch.iter().flat_map(|careful| &careful.needs.keys).collect();
+        let mut keys: Vec<&Name> = batch.iter().flat_map(|careful| &careful.needs.keys).collect();
         keys.sort_unstable();
         keys.dedup();
         if let Err(outcome) = self.watch_in_place(conn, &keys).await {
@@ -90,11 +90,12 @@ impl Session {
     pub(super) async fn watch_in_place(
         &self,
         conn: &Rc<Conn>,
-        keys: &[&Bytes],
+        keys: &[&Name],
     ) -> Result<(), Outcome> {
-        let missing = missing(conn, keys).await?;
-        if !missing.is_empty() {
-            let answers = self.worker.shared.presence.recall(self.key.db, missing).await;
+        let missing = missing(conn, self.key.db, keys).await?;
+        for some in missing.chunk_by(|(a, _), (b, _)| a == b) {
+            let lacking = some.iter().map(|(_, key)| key.clone()).collect();
+            let answers = self.worker.shared.presence.recall(some[0].0, lacking).await;
             let failed = answers.as_ref().err().map(ToString::to_string);
             let all_absent = answers.is_ok_and(|all| all.iter().all(|a| *a == Recalled::Absent));
             if !all_absent {
@@ -170,30 +171,44 @@ fn unwatch() -> Vec<u8> {
     frame
 }
 
-/// Watches the keys, and says which of them Redis lacks.
-async fn missing(conn: &Conn, keys: &[&Bytes]) -> Result<Vec<Bytes>, Outcome> {
-    let mut frames = Vec::new();
-    let watch: Vec<&[u8]> =
-        std::iter::once(&b"WATCH"[..]).chain(keys.iter().map(|key| &key[..])).collect();
-    push_command(&watch, &mut frames);
-    keys.iter().for_each(|key| push_command(&[&b"EXISTS"[..], key], &mut frames));
-    let captured = match call_many(conn, &frames, keys.len() + 1, false).await {
+/// Watches the keys, and says which of them Redis lacks. The connection is in the database `home`, and stays there.
+async fn missing(conn: &Conn, home: u32, keys: &[&Name]) -> Result<Vec<Name>, Outcome> {
+    let (mut frames, mut count, mut asked) = (Vec::new(), 0, Vec::with_capacity(keys.len()));
+    let mut push = |words: &[&[u8]]| {
+        push_command(words, &mut frames);
+        count += 1;
+        count - 1
+    };
+    for some in keys.chunk_by(|(a, _), (b, _)| a == b) {
+        let db = some[0].0;
+        if db != home {
+            push(&[b"SELECT", db.to_string().as_bytes()]);
+        }
+        let names = some.iter().map(|(_, key)| &key[..]);
+        let watch: Vec<&[u8]> = std::iter::once(&b"WATCH"[..]).chain(names).collect();
+        push(&watch);
+        asked.extend(some.iter().map(|name| (push(&[b"EXISTS", &name.1]), name)));
+        if db != home {
+            push(&[b"SELECT", home.to_string().as_bytes()]);
+        }
+    }
+    let captured = match call_many(conn, &frames, count, false).await {
         Ok(captured) => captured,
         Err(lost) => return Err(Outcome::Lost(lost)),
     };
-    let replies = split(&captured.frame, keys.len() + 1).unwrap_or_default();
-    let Some((watched, there)) = replies.split_first() else {
+    let replies = split(&captured.frame, count).unwrap_or_default();
+    if replies.is_empty() {
         return Err(Outcome::Lost(Lost::Unknown));
-    };
-    if let Some(error) = std::iter::once(watched).chain(there).find(|r| r.starts_with(b"-")) {
+    }
+    if let Some(error) = replies.iter().find(|reply| reply.starts_with(b"-")) {
         let text = String::from_utf8_lossy(&error[1..]).trim_end().to_owned();
         return match call_many(conn, &unwatch(), 1, false).await {
             Ok(_) => Err(Outcome::Failed(text)),
             Err(lost) => Err(Outcome::Lost(lost)),
         };
     }
-    let missing = keys.iter().zip(there).filter(|(_, there)| **there == b":0\r\n");
-    Ok(missing.map(|(key, _)| (*key).clone()).collect())
+    let missing = asked.into_iter().filter(|(at, _)| replies[*at] == b":0\r\n");
+    Ok(missing.map(|(_, name)| (*name).clone()).collect())
 }
 
 /// Runs a transaction behind its WATCH.

@@ -200,3 +200,32 @@ fn copies_that_nobody_uses_leave_redis() {
     let report = get(&tandem, "/admin/database/consistency-check").data();
     assert_eq!(report["consistent"], true, "{report}");
 }
+
+/// Commands that reach into another database, and reads of keys of any kind and of fields that nobody has, behind a
+/// cleared cache: the replies are those of a Redis that lacks nothing.
+#[test]
+fn cleared_copies_are_missed_by_no_command() {
+    const BEFORE: &str =
+        "SET k 0|HSET h a 1|SELECT 1|SET k 1|SADD s m|SELECT 2|SET only 2|SELECT 0";
+    const AFTER: &str = "MOVE k 1|COPY k k DB 1|COPY k copied DB 1|MOVE h 1|HGET h a|SELECT 1|HGET h a|HGET h b\
+        |GET copied|GET k|GET none|SISMEMBER s other|SCARD s|MGET k none copied|STRLEN none|TYPE s|SWAPDB 1 2|GET k\
+        |GET only|SETNX only 3|MULTI|SELECT 2|INCR k|SELECT 0|APPEND k x|EXEC|SELECT 2|GET k|SWAPDB 0 2|GET k|TTL k";
+    let trio = Trio::new("dual_write");
+    let tandem = trio.ready();
+    let reference = support::Redis::start();
+    let mut clients = [tandem.client(), reference.client()];
+    for command in BEFORE.split('|') {
+        clients.iter_mut().for_each(|client| assert!(!client.run(command).is_error(), "{command}"));
+    }
+    Sides::new(&trio.redis, &trio.postgres).assert_equal();
+    for command in AFTER.split('|').map(str::trim) {
+        if clients[0].run("PING") == Value::Simple("PONG".into()) {
+            post(&tandem, CLEAR, "").data();
+        }
+        clients[1].run("PING");
+        let [own, redis] = clients.each_mut().map(|client| client.run(command));
+        assert_eq!(own, redis, "{command}");
+    }
+    post(&tandem, WARM, "").data();
+    Sides::new(&trio.redis, &trio.postgres).assert_equal();
+}
