@@ -43,7 +43,18 @@ impl Lost {
             Lost::Unknown => Fault::UnknownOutcome,
         }
     }
+
+    /// True when it says nothing about what was asked: whoever answers cannot be asked at the moment.
+    pub fn passes(&self) -> bool {
+        match self {
+            Lost::Unreachable { .. } | Lost::Unknown => true,
+            Lost::Refused(text) => PASSING.iter().any(|word| text.starts_with(word)),
+        }
+    }
 }
+
+/// First words of refusals that are about the moment, of Redis and of the server within the process.
+const PASSING: [&str; 3] = ["LOADING", "UNAVAILABLE", "MASTERDOWN"];
 
 /// A reply that somebody looks at before a client sees it.
 pub struct Captured {

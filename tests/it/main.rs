@@ -31,6 +31,7 @@ mod rdb;
 mod rdb_values;
 mod relay;
 mod replica;
+mod restarts;
 mod scanner;
 mod sentinel;
 mod served;

@@ -30,7 +30,8 @@ impl Session {
                 self.info.db.store(db, Ordering::Relaxed);
                 self.answer(&Reply::OK);
             }
-            Err(Lost::Unreachable { .. }) if db < DEFAULT_DATABASES => {
+            // A client that takes the answer for granted must not find itself in another database.
+            Err(lost) if lost.passes() && db < DEFAULT_DATABASES => {
                 self.set_db(db);
                 self.answer(&Reply::OK);
             }

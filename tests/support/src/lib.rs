@@ -17,6 +17,7 @@
 mod certificates;
 pub mod commands;
 pub mod compare;
+mod fault_proxy;
 pub mod grammar;
 pub mod load;
 mod ports;
@@ -25,16 +26,19 @@ mod process;
 mod redis;
 mod resp;
 mod scratch;
+mod small_disk;
 pub mod suite;
 mod tandem;
 
 pub use certificates::Certificates;
+pub use fault_proxy::{FaultProxy, Line};
 pub use ports::Port;
 pub use postgres::Postgres;
 pub use process::{Process, find_program};
 pub use redis::{Redis, RedisOptions};
 pub use resp::{Client, RespError, Value, encode};
 pub use scratch::Scratch;
+pub use small_disk::SmallDisk;
 pub use tandem::{Tandem, TandemOptions};
 
 use std::time::{Duration, Instant};

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{User, getuid};
 
 use crate::process::{Process, Recipe, find_program, tail};
-use crate::{Port, Scratch, wait_for};
+use crate::{Port, Scratch, SmallDisk, wait_for};
 
 /// A private PostgreSQL with its defaults for durability: fsync and `synchronous_commit` are on.
 /// Any local user may log in as `postgres`, without a password.
@@ -18,6 +18,7 @@ pub struct Postgres {
     recipe: Recipe,
     bin: PathBuf,
     port: Port,
+    data: PathBuf,
     scratch: Scratch,
 }
 
@@ -28,10 +29,19 @@ impl Postgres {
 
     /// Starts a server with additional settings, such as `("max_connections", "20")`.
     pub fn with_settings(settings: &[(&str, &str)]) -> Postgres {
-        let bin = bin_dir();
-        let user = server_user();
         let scratch = Scratch::new("postgres");
         let data = scratch.path().join("data");
+        Self::in_directory(scratch, data, settings)
+    }
+
+    /// Starts a server whose data are on `disk`, which has to outlive it and needs 128 MiB.
+    pub fn on_disk(disk: &SmallDisk, settings: &[(&str, &str)]) -> Postgres {
+        Self::in_directory(Scratch::new("postgres"), disk.path().join("data"), settings)
+    }
+
+    fn in_directory(scratch: Scratch, data: PathBuf, settings: &[(&str, &str)]) -> Postgres {
+        let bin = bin_dir();
+        let user = server_user();
         let template = template(&bin, user.as_deref());
         run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&template).arg(&data));
         let sockets = scratch.path().join("sockets");
@@ -59,7 +69,7 @@ impl Postgres {
             // Immediate shutdown: also frees its shared memory.
             last_signal: Signal::SIGQUIT,
         };
-        let mut postgres = Postgres { process: None, recipe, bin, port, scratch };
+        let mut postgres = Postgres { process: None, recipe, bin, port, data, scratch };
         postgres.restart();
         postgres
     }
@@ -118,7 +128,39 @@ impl Postgres {
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        self.scratch.path().join("data")
+        self.data.clone()
+    }
+
+    /// Its directory, with `postgres.log`.
+    pub fn dir(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// True when the server has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.exited().is_some())
+    }
+
+    /// Sets a parameter for all sessions, those that are open too; `None` takes it back.
+    pub fn alter_system(&self, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.sql(&format!("ALTER SYSTEM SET {name} = '{value}'")),
+            None => self.sql(&format!("ALTER SYSTEM RESET {name}")),
+        };
+        self.sql("SELECT pg_reload_conf()");
+    }
+
+    /// From now on nobody gets in over TCP, or everybody again; sessions that are open end.
+    pub fn let_in(&self, everybody: bool) {
+        let rule = if everybody { "trust" } else { "reject" };
+        let rules = format!("local all all trust\nhost all all 127.0.0.1/32 {rule}\n");
+        let path = self.data.join("pg_hba.conf");
+        std::fs::write(&path, rules).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        self.sql_locally(
+            "SELECT pg_reload_conf(); SELECT pg_sleep(0.05);
+             SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+        );
     }
 
     /// The directory with `psql`, `pgbench` and their kin.
@@ -132,12 +174,27 @@ impl Postgres {
 
     /// Runs SQL with `psql`; the rows come as lines, columns separated by `|`.
     pub fn sql(&self, text: &str) -> String {
+        self.psql(text, &self.url())
+    }
+
+    /// The same over the Unix socket.
+    fn sql_locally(&self, text: &str) -> String {
+        let sockets = self.dir().join("sockets");
+        let address = format!(
+            "postgresql:///postgres?host={}&port={}&user=postgres",
+            sockets.display(),
+            self.port()
+        );
+        self.psql(text, &address)
+    }
+
+    fn psql(&self, text: &str, address: &str) -> String {
         // The server's own where it has one: packages with the server alone do without.
         let own = self.bin.join("psql");
         let program = if own.is_file() { own } else { "psql".into() };
         run(Command::new(program)
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", text])
-            .arg(self.url()))
+            .arg(address))
     }
 }
 
