@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, DuplexStream};
@@ -150,11 +150,12 @@ impl Office {
         }
         let mut pause = FIRST_RETRY;
         loop {
+            let mut served_since = None;
             let outset = Rc::clone(&self.outset);
             let Some(opened) = self.meanwhile(Period::open(&outset)).await else { return };
             let error = match opened {
                 Ok((period, store)) => {
-                    pause = FIRST_RETRY;
+                    served_since = Some(Instant::now());
                     self.status.set_postgres(true);
                     tracing::info!("PostgreSQL serves");
                     std::mem::take(&mut self.back).cancel();
@@ -175,6 +176,10 @@ impl Office {
                 Err(error) => Failed::Lead(error),
             };
             self.away(&error).await;
+            // A server that lets us in may still take nothing, when its disk is full.
+            if served_since.is_some_and(|since| since.elapsed() >= LAST_RETRY) {
+                pause = FIRST_RETRY;
+            }
             let mut standing = outset.tenure.watch();
             let news = async {
                 tokio::select! {

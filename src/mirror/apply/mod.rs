@@ -38,7 +38,7 @@ use super::snapshot::Snapshot;
 use crate::engine::{Expiry, Keyspace};
 use crate::store::{Commit, Flushed, Position, Store, StoreError};
 use crate::strategy::Barrier;
-use crate::upstream::SidePool;
+use crate::upstream::{Backoff, SidePool};
 
 /// How often a position is written when nothing but the position has changed.
 const IDLE_POSITION: Duration = Duration::from_secs(1);
@@ -96,6 +96,8 @@ pub struct Applier {
     flushed: Vec<Flushed>,
     withheld: Withheld,
     committed_seq: u64,
+    /// Between attempts to go on, until a commit succeeds: a server that lets us in may still take nothing.
+    backoff: Backoff,
 }
 
 impl Applier {
@@ -349,6 +351,7 @@ impl Applier {
         result?;
         let Some(flight) = self.in_flight.take() else { return Ok(()) };
         self.committed_seq = flight.seq;
+        self.backoff.reset();
         let mirror = &self.shared.status.mirror;
         mirror.commits.fetch_add(1, Ordering::Relaxed);
         mirror.effects.fetch_add(flight.received.len() as u64, Ordering::Relaxed);

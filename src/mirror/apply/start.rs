@@ -52,6 +52,7 @@ impl Applier {
             flushed: Vec::new(),
             withheld: Withheld::default(),
             committed_seq: 0,
+            backoff,
         };
         let stretch = applier.shared.log.stretch();
         let continues = match (&position, &stretch) {
@@ -70,9 +71,8 @@ impl Applier {
     pub(super) async fn recover(&mut self, error: ApplyError) {
         missed(&self.shared, &error).await;
         self.spill();
-        let mut backoff = Backoff::default();
         loop {
-            self.shared.pause(backoff.next_delay()).await;
+            self.shared.pause(self.backoff.next_delay()).await;
             let result = match open(&self.shared).await {
                 Ok((store, position)) => {
                     self.store = store;

@@ -26,7 +26,8 @@ fn run(mode: &'static str, default_seed: u64, default_seconds: u64) {
     let wanted = std::env::var("TANDEM_TEST_CHAOS_FAULT").unwrap_or_default();
     let seed = seed(default_seed);
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut stage = Stage::new(mode);
+    let seconds = seconds.unwrap_or(default_seconds);
+    let mut stage = Stage::new(mode, seconds);
     let applies = |fault: &&Fault| stage.suffers(fault) && fault.name.contains(&wanted);
     let all: Vec<&Fault> = FAULTS.iter().filter(applies).collect();
     assert!(!all.is_empty(), "no fault is called {wanted}");
@@ -43,7 +44,7 @@ fn run(mode: &'static str, default_seed: u64, default_seconds: u64) {
             })
         })
         .collect();
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(default_seconds));
+    let end = Instant::now() + Duration::from_secs(seconds);
     let (mut struck, mut left) = (0, Vec::new());
     while Instant::now() < end && writers.iter().all(|writer| !writer.is_finished()) {
         std::thread::sleep(Duration::from_millis(rng.random_range(50..500)));

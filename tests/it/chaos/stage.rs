@@ -24,9 +24,10 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn new(mode: &'static str) -> Stage {
+    /// PostgreSQL's disk has room for what a run of `seconds` writes.
+    pub fn new(mode: &'static str, seconds: u64) -> Stage {
         let redis = Redis::start();
-        let (spool, data) = (SmallDisk::new(8), SmallDisk::new(320));
+        let (spool, data) = (SmallDisk::new(8), SmallDisk::new((320 + 4 * seconds).min(4096)));
         let settings = [("min_wal_size", "32MB"), ("max_wal_size", "64MB")];
         let postgres = match &data {
             Some(disk) => Postgres::on_disk(disk, &settings),

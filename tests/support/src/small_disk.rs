@@ -16,7 +16,7 @@ pub struct SmallDisk {
 
 impl SmallDisk {
     /// `None`, visibly, where file systems cannot be mounted.
-    pub fn new(mebibytes: u32) -> Option<SmallDisk> {
+    pub fn new(mebibytes: u64) -> Option<SmallDisk> {
         let scratch = Scratch::new("disk");
         let path = scratch.path().join("mounted");
         std::fs::create_dir(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
