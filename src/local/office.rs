@@ -196,7 +196,13 @@ impl Office {
 
     async fn away(&mut self, error: &Failed) {
         if let Failed::Failback(error) = error {
-            tracing::warn!(%error, "Redis could not be given the lead: PostgreSQL goes on");
+            match error {
+                // Nothing has failed: it is tried again when Redis has everything.
+                FailbackError::Late => {
+                    tracing::info!(%error, "Redis is not given the lead yet: PostgreSQL goes on");
+                }
+                _ => tracing::warn!(%error, "Redis could not be given the lead: PostgreSQL goes on"),
+            }
             self.state.send_replace(LocalState::Opens);
             return;
         }

@@ -329,7 +329,14 @@ impl Pool {
         if self.probing.replace(true) {
             return;
         }
-        tracing::warn!(%error, "{} is not reachable", self.context.connector.server());
+        let server = self.context.connector.server();
+        match &error {
+            // It begins; should it not come to serve, it says why itself.
+            OpenError::Refused { reply } if reply.starts_with("LOADING") => {
+                tracing::info!(%error, "{server} is not reachable yet");
+            }
+            _ => tracing::warn!(%error, "{server} is not reachable"),
+        }
         let pool = Rc::clone(self);
         tokio::task::spawn_local(async move { pool.probe().await });
     }
