@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rand::RngExt;
 
-use super::{Denied, Everybody, User};
+use super::{Everybody, User};
 use crate::commands;
 use crate::engine::{Answer, Stop, number};
 use crate::resp::Reply;
@@ -122,10 +122,8 @@ fn dry_run(users: &Everybody, name: &str, words: &[Bytes]) -> Answer<Reply> {
             command.name
         )));
     }
-    Ok(match user.check(words) {
-        Ok(()) | Err(Denied::Sort(_)) => Reply::OK,
-        Err(denied) => Reply::bulk(format!("This {}", denied.text(words))),
-    })
+    let denied = user.check(words).err().and_then(|denied| denied.dry(words));
+    Ok(denied.map_or(Reply::OK, Reply::bulk))
 }
 
 /// `ACL GENPASS [bits]`.

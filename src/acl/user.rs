@@ -45,8 +45,10 @@ pub struct User {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     Command,
-    Key,
-    Channel,
+    /// The place of the key among the words.
+    Key(usize),
+    /// The place of the channel.
+    Channel(usize),
     /// This option of `SORT` reads keys that no argument names.
     Sort(&'static str),
 }
@@ -155,12 +157,14 @@ impl User {
         if !command.flags.no_auth && !self.may_run(command) {
             return Err(Denied::Command);
         }
-        let touched = command.keys_and_flags(words);
-        if !touched.into_iter().all(|(at, flags)| self.may_touch(words[at].as_ref(), flags)) {
-            return Err(Denied::Key);
+        let mut touched = command.keys_and_flags(words).into_iter();
+        if let Some((at, _)) =
+            touched.find(|(at, flags)| !self.may_touch(words[*at].as_ref(), flags))
+        {
+            return Err(Denied::Key(at));
         }
-        if !self.has_all_channels() && !self.may_use_channels(command, words) {
-            return Err(Denied::Channel);
+        if let Some(at) = self.forbidden_channel(command, words) {
+            return Err(Denied::Channel(at));
         }
         if matches!(command.name, "sort" | "sort_ro")
             && !self.has_all_keys(true, false)
@@ -171,18 +175,21 @@ impl User {
         Ok(())
     }
 
-    fn may_use_channels<W: AsRef<[u8]>>(&self, command: &Command, words: &[W]) -> bool {
-        let matches =
-            |channel: &W| self.channels.iter().any(|p| glob::matches(p, channel.as_ref()));
-        match command.name {
-            "publish" | "spublish" => words.get(1).is_none_or(matches),
-            "subscribe" | "ssubscribe" => words[1..].iter().all(matches),
-            // A pattern has to be in the rules as it is.
-            "psubscribe" => words[1..]
-                .iter()
-                .all(|pattern| self.channels.iter().any(|channel| channel == pattern.as_ref())),
-            _ => true,
-        }
+    fn forbidden_channel<W: AsRef<[u8]>>(&self, command: &Command, words: &[W]) -> Option<usize> {
+        let channels = match command.name {
+            "publish" | "spublish" => 1..2,
+            "subscribe" | "ssubscribe" | "psubscribe" => 1..words.len(),
+            _ => return None,
+        };
+        // A pattern has to be in the rules as it is.
+        let literal = command.name == "psubscribe";
+        let fits = |rule: &Bytes, channel: &[u8]| match literal {
+            true => rule == channel,
+            false => glob::matches(rule, channel),
+        };
+        let may = |channel: &[u8]| self.channels.iter().any(|rule| fits(rule, channel));
+        let mut channels = channels.filter(|_| !self.has_all_channels());
+        channels.find(|at| words.get(*at).is_some_and(|channel| !may(channel.as_ref())))
     }
 }
 
@@ -205,28 +212,38 @@ fn sort_reads<W: AsRef<[u8]>>(words: &[W]) -> Option<&'static str> {
 impl Denied {
     /// Redis's error.
     pub fn error<W: AsRef<[u8]>>(self, words: &[W]) -> String {
+        let of = |what: &str| {
+            format!(
+                "NOPERM this user has no permissions to access one of the {what} used as arguments"
+            )
+        };
         match self {
+            Denied::Command => format!("NOPERM this {}", not_run(words)),
+            Denied::Key(_) => of("keys"),
+            Denied::Channel(_) => of("channels"),
             Denied::Sort(option) => {
                 format!("ERR {option} option of SORT denied due to insufficient ACL permissions")
             }
-            denied => format!("NOPERM this {}", denied.text(words)),
         }
     }
 
-    /// Redis's words, behind `this `.
-    pub(super) fn text<W: AsRef<[u8]>>(self, words: &[W]) -> String {
+    /// What `ACL DRYRUN` says, which runs nothing; none: it sees no reason.
+    pub fn dry<W: AsRef<[u8]>>(self, words: &[W]) -> Option<String> {
+        let of = |at: usize, what: &str| {
+            let word = String::from_utf8_lossy(words[at].as_ref());
+            Some(format!("This user has no permissions to access the '{word}' {what}"))
+        };
         match self {
-            Denied::Command => {
-                let command = words.first().and_then(|name| commands::lookup(name.as_ref()));
-                let name = command.map_or("", |command| commands::called(command, words).name);
-                format!("user has no permissions to run the '{name}' command")
-            }
-            Denied::Key | Denied::Sort(_) => {
-                "user has no permissions to access one of the keys used as arguments".into()
-            }
-            Denied::Channel => {
-                "user has no permissions to access one of the channels used as arguments".into()
-            }
+            Denied::Command => Some(format!("This {}", not_run(words))),
+            Denied::Key(at) => of(at, "key"),
+            Denied::Channel(at) => of(at, "channel"),
+            Denied::Sort(_) => None,
         }
     }
+}
+
+fn not_run<W: AsRef<[u8]>>(words: &[W]) -> String {
+    let command = words.first().and_then(|name| commands::lookup(name.as_ref()));
+    let name = command.map_or("", |command| commands::called(command, words).name);
+    format!("user has no permissions to run the '{name}' command")
 }

@@ -192,7 +192,7 @@ mod tests {
             with("commands = ['+@all', '-@scripting']\nkeys = ['a:*']"),
             with("commands = ['+@all']\nkeys = ['a:*']\nunchecked_scripts = true"),
             with("commands = ['allcommands']\nkeys = ['*']\nchannels = ['*']"),
-            with("commands = ['+@all', '-@admin']\nkeys = ['*']\nchannels = ['&*']"),
+            with("commands = ['+@all', '-config']\nkeys = ['*']\nchannels = ['&*']"),
         ] {
             parse(&user).expect(&user);
         }

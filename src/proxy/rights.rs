@@ -10,6 +10,7 @@ use crate::acl::{User, acl};
 use crate::commands::{Class, Command, lookup_sub};
 use crate::engine::{Stop, unknown_command};
 use crate::resp::{Reply, command};
+use crate::strategy::Fault;
 use crate::upstream::Target;
 
 /// What the proxy answers itself where others of the client's commands go to Redis.
@@ -123,6 +124,7 @@ impl Session {
 
     /// What a refusal comes to in a transaction, it comes to in Redis too.
     fn refuse_command(&mut self, request: &Request, error: &str) {
+        self.worker.pool.context().meter.fault(Fault::Refused, 1);
         let ends = request.command.is_some_and(|command| command.class == Class::Exec);
         if let Some(pin) = self.pin.as_mut().filter(|pin| pin.multi.is_some()) {
             // Who queues a command with an argument missing has a transaction that cannot run.

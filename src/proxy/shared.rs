@@ -68,7 +68,7 @@ impl Shared {
         let before = self.access.set_users(self.config.now().users);
         for client in self.registry.all() {
             let name = client.user.lock().clone();
-            if !self.access.keeps(&name, &before) {
+            if !client.peer.load(Ordering::Relaxed) && !self.access.keeps(&name, &before) {
                 client.kill();
             }
         }

@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 
 use crate::config::{Mode, is_loopback};
@@ -63,6 +65,7 @@ impl Session {
             return Reply::error("ERR this proxy does not lead, or it is not its secret");
         }
         (self.peer, self.trusted, self.user) = (true, true, None);
+        self.info.peer.store(true, Ordering::Relaxed);
         Reply::OK
     }
 
