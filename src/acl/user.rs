@@ -128,7 +128,9 @@ impl User {
     pub fn gains_by_scripts(&self) -> bool {
         let mut all = commands::all();
         let scripts = all.any(|command| command.is_script() && self.may_run(command));
-        let callable = |command: &&Command| !command.flags.noscript && !command.container;
+        let callable = |command: &&Command| {
+            !command.flags.noscript && !command.container && !command.name.ends_with("|help")
+        };
         scripts
             && !(self.has_all_keys(true, true)
                 && self.has_all_channels()
@@ -222,7 +224,7 @@ impl Denied {
             Denied::Key(_) => of("keys"),
             Denied::Channel(_) => of("channels"),
             Denied::Sort(option) => {
-                format!("ERR {option} option of SORT denied due to insufficient ACL permissions")
+                format!("ERR {option} option of SORT denied due to insufficient ACL permissions.")
             }
         }
     }

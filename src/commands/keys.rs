@@ -32,11 +32,10 @@ impl Command {
 
     /// Flags of the key of SET and BITFIELD.
     fn flags_by_options<W: AsRef<[u8]>>(&self, words: &[W]) -> &'static str {
-        let has =
-            |option: &[u8]| words.iter().skip(2).any(|w| w.as_ref().eq_ignore_ascii_case(option));
+        let gets = |word: &W| word.as_ref().eq_ignore_ascii_case(b"get");
         match self.name {
-            "set" if !has(b"get") => "OW,update",
-            "bitfield" if !has(b"set") && !has(b"incrby") => "RO,access",
+            "set" if !words.iter().skip(3).any(gets) => "OW,update",
+            "bitfield" if only_gets(words.get(2..).unwrap_or_default()) => "RO,access",
             _ => "RW,access,update",
         }
     }
@@ -125,6 +124,21 @@ impl Command {
         found.retain(|(at, _)| *at < words.len());
         found
     }
+}
+
+/// True when all operations of a BITFIELD read.
+fn only_gets<W: AsRef<[u8]>>(operations: &[W]) -> bool {
+    let mut rest = operations;
+    while let [name, more @ ..] = rest {
+        let takes = match name.as_ref().to_ascii_lowercase().as_slice() {
+            b"get" => 2,
+            b"overflow" => 1,
+            _ => return false,
+        };
+        let Some(more) = more.get(takes..) else { return false };
+        rest = more;
+    }
+    true
 }
 
 /// What follows an option.

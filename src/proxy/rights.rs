@@ -6,7 +6,7 @@ use super::access::Listed;
 use super::request::{End, Request};
 use super::session::Session;
 use super::slow::wrong_arity;
-use crate::acl::{User, acl};
+use crate::acl::{Denied, User, acl};
 use crate::commands::{Class, Command, lookup_sub};
 use crate::engine::{Stop, unknown_command};
 use crate::resp::{Reply, command};
@@ -47,6 +47,10 @@ fn aside<W: AsRef<[u8]>>(
     }
     if let Err(denied) = user.check(words) {
         return Some(Aside::Refused(denied.error(words)));
+    }
+    // What is published there the proxies take for their own word: it could keep writes from PostgreSQL.
+    if command.name == "publish" && words[1].as_ref().starts_with(b"__tandem:") {
+        return Some(Aside::Refused(Denied::Channel(1).error(words)));
     }
     (command.name == "acl").then_some(Aside::Acl)
 }

@@ -1,33 +1,23 @@
 //! `[[listen.users]]`: users of the proxy have the rights and hear the words that Redis's ACL gives them.
 
+mod clients;
+mod rights;
+mod rules;
+
 use std::fmt::Write;
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use rand::{RngExt, SeedableRng};
-use support::{Client, Postgres, Redis, Tandem, TandemOptions, Value, seed, wait_for};
-use tandem::acl::User;
+use support::{Client, Postgres, Redis, Tandem, TandemOptions, Value, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// `secret`.
 const HASH: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
 
-/// Names, and rules in the words of `ACL SETUSER`; the password of all is `secret`.
-const USERS: &[(&str, &str)] = &[
-    ("all", "+@all ~* &*"),
-    ("app", "+@all -@dangerous ~app:* ~list &news"),
-    ("reader", "+@read +@connection -client|list +multi +exec +discard %R~app:* ~own"),
-    ("writer", "+set +del +rename +copy +sort +config|get -hello %W~app:* %RW~other"),
-    ("calls", "+@scripting +@transaction +get +@blocking ~app:* ~list"),
-    ("nobody", "-@all"),
-];
-
-/// The same in proxy.toml.
+/// A user with the password `secret` and these rules in the words of `ACL SETUSER`, for proxy.toml.
 fn listed(name: &str, rules: &str) -> toml::Value {
     let mut user = toml::Table::new();
     let of = |signs: &[char]| -> toml::Value {
@@ -56,257 +46,6 @@ fn login(tandem: &Tandem, name: &str) -> Client {
     let mut client = tandem.raw_client();
     assert_eq!(client.call(["AUTH", name, "secret"]), Value::ok(), "{name}");
     client
-}
-
-/// What each user says, with every key in place of `{}`.
-const LINES: &[&str] = &[
-    "ACL WHOAMI",
-    "SET {} v",
-    "SET {} v GET",
-    "GET {}",
-    "EXISTS {}",
-    "APPEND {} x",
-    "MSET {} 1 app:2 2",
-    "MGET app:2 {}",
-    "COPY {} app:3",
-    "RENAME {} app:4",
-    "BITFIELD {} GET u8 0",
-    "BITFIELD {} SET u8 0 1",
-    "RPUSH list 2 1",
-    "SORT list LIMIT 0 1",
-    "SORT list BY nosort",
-    "SORT list BY w* GET #",
-    "SORT list STORE {}",
-    "SORT list STORE {} BY store",
-    "LMPOP 2 list {} LEFT",
-    "BLPOP list {} 1",
-    "XREAD STREAMS app:s {} 0 0",
-    "EVAL return(1) 1 {}",
-    "EVAL_RO return(1) 2 app:1 {}",
-    "EVAL return(1) 5 {}",
-    "EVALSHA 0000000000000000000000000000000000000000 1 {}",
-    "OBJECT REFCOUNT {}",
-    "OBJECT NOSUCH {}",
-    "OBJECT",
-    "TYPE {}",
-    "PUBLISH news m",
-    "PUBLISH {} m",
-    "CONFIG GET maxclients",
-    "CONFIG SET maxclients 10000",
-    "CLIENT LIST ID 99999999",
-    "CLIENT SETNAME me",
-    "CLIENT GETNAME",
-    "CLIENT NO-EVICT ON",
-    "NOSUCH {}",
-    "GET",
-    "DEL {}",
-    "SELECT 3",
-    "SELECT 0",
-    "FLUSHDB",
-    "MULTI",
-    "GET {}",
-    "SET {} q",
-    "EXEC",
-    "MULTI",
-    "GET app:1",
-    "DISCARD",
-    "MULTI",
-    "INCR app:n",
-    "GET app:n",
-    "EXEC",
-    "EXEC",
-    "WATCH {}",
-    "PING",
-    "AUTH nobody wrong",
-    "AUTH wrong",
-    "HELLO 3 AUTH app wrong",
-    "HELLO 2 AUTH all secret SETNAME x y",
-    "ACL WHOAMI",
-    "RESET",
-    "GET {}",
-    "AUTH nosuch secret",
-    "AUTH default secret",
-    "ACL WHOAMI",
-];
-
-/// Those that end what else the connection may do.
-const LAST: &[&str] = &[
-    "SUBSCRIBE news",
-    "SUBSCRIBE app:1",
-    "PSUBSCRIBE news",
-    "PSUBSCRIBE n*",
-    "SSUBSCRIBE news",
-    "MONITOR",
-];
-
-fn talk(mut client: Client, name: &str, key: &str) -> Vec<String> {
-    let mut said = vec![format!("AUTH {name}: {:?}", client.call(["AUTH", name, "secret"]))];
-    for line in LINES {
-        let line = line.replace("{}", key);
-        said.push(format!("{line}: {:?}", client.run(&line)));
-    }
-    said
-}
-
-/// All replies to a transaction that comes in one piece.
-fn at_once(mut client: Client, name: &str, key: &str) -> Vec<String> {
-    let lines =
-        [&format!("AUTH {name} secret"), "MULTI", "GET app:1", &format!("SET {key} v"), "EXEC"];
-    let commands = lines.map(|line| line.split(' ').collect::<Vec<_>>());
-    client.pipeline(commands).into_iter().map(|reply| format!("{reply:?}")).collect()
-}
-
-fn same_as_redis(mode: &str) {
-    let (redis, postgres) =
-        (Redis::options().with("requirepass", "secret").start(), Postgres::start());
-    let straight = Redis::options().with("requirepass", "secret").start();
-    let options = tandem().redis(&redis).postgres(&postgres).mode(mode);
-    let tandem = with_users(options, USERS).start();
-    if mode == "dual_write" {
-        tandem.wait_holding(true);
-    }
-    let (mut admin, mut own) = (straight.client(), tandem.client());
-    for (name, rules) in USERS {
-        let line = format!("ACL SETUSER {name} on resetchannels #{HASH} {rules}");
-        assert_eq!(admin.run(&line), Value::ok(), "{line}");
-    }
-    let connect = || Client::connect(("127.0.0.1", straight.port())).expect("connected");
-    for (name, _) in USERS {
-        for key in ["app:1", "other"] {
-            for client in [&mut admin, &mut own] {
-                assert_eq!(client.run("FLUSHALL"), Value::ok());
-                client.run("SET app:1 a");
-                client.run("SET other o");
-            }
-            assert_eq!(talk(tandem.raw_client(), name, key), talk(connect(), name, key), "{name}");
-            let got = at_once(tandem.raw_client(), name, key);
-            assert_eq!(got, at_once(connect(), name, key), "{name}, {key}");
-        }
-        for line in LAST {
-            let [got, expected] = [tandem.raw_client(), connect()].map(|mut client| {
-                client.call(["AUTH", name, "secret"]);
-                client.run(line)
-            });
-            assert_eq!(got, expected, "{name}: {line}");
-        }
-    }
-}
-
-#[test]
-fn users_have_the_rights_that_redis_gives_in_redis_only() {
-    same_as_redis("redis_only");
-}
-
-#[test]
-fn users_have_the_rights_that_redis_gives_in_dual_write() {
-    same_as_redis("dual_write");
-}
-
-#[test]
-fn users_have_the_rights_that_redis_gives_in_postgres_only() {
-    same_as_redis("postgres_only");
-}
-
-/// Words that commands take for keys, options, numbers or channels.
-const WORDS: &[&str] = &[
-    "app:1", "other", "1", "2", "0", "get", "set", "store", "by", "streams", "*", "n*", "news",
-    "count", "9", "incrby", "group", "limit",
-];
-
-const RULES: &[&str] = &[
-    "+@all",
-    "+@read",
-    "+@write",
-    "-@dangerous",
-    "+@fast",
-    "-@pubsub",
-    "+set",
-    "-get",
-    "+config|get",
-    "-config",
-    "+client",
-    "-client|kill",
-    "~app:*",
-    "%R~other",
-    "%W~app:*",
-    "%RW~n*",
-    "~*",
-    "%R~*",
-    "&news",
-    "&n*",
-    "&*",
-];
-
-/// Their specifications take the value of one option for another: the keys that the command itself would find count here.
-const BY_OPTIONS: &[&str] =
-    &["sort", "georadius", "georadiusbymember", "migrate", "xread", "xreadgroup"];
-
-#[test]
-fn rules_decide_as_in_redis() {
-    let seed = seed(11);
-    let mut rng = StdRng::seed_from_u64(seed);
-    let redis = Redis::start();
-    let mut client = redis.client();
-    let mut commands: Vec<_> = tandem::commands::all()
-        .filter(|command| !command.container && !command.name.starts_with("tandem"))
-        .filter(|command| !BY_OPTIONS.contains(&command.name))
-        .collect();
-    commands.sort_by_key(|command| command.name);
-    for round in 0..15 {
-        let rules: Vec<&str> =
-            (0..rng.random_range(2..7)).map(|_| *RULES.choose(&mut rng).expect("some")).collect();
-        let mut user = User::default();
-        let mut line = vec!["ACL", "SETUSER", "u", "reset"];
-        // A pattern that all contains is an error in Redis.
-        for rule in &rules {
-            let mut next = user.clone();
-            next.apply(&(*rule).into()).expect(rule);
-            let set = client.call([&line[..], &[rule]].concat());
-            if set == Value::ok() {
-                (user, _) = (next, line.push(rule));
-            }
-        }
-        for command in &commands {
-            let most = command.arity.unsigned_abs() as usize;
-            let count = if command.arity < 0 { most + rng.random_range(0..4) } else { most };
-            let mut words: Vec<&str> = command.name.split('|').collect();
-            while words.len() < count {
-                words.push(WORDS.choose(&mut rng).expect("some"));
-            }
-            let run = client.call([&["ACL", "DRYRUN", "u"], &words[..]].concat());
-            if run.is_error() {
-                continue;
-            }
-            let expected = run == Value::ok();
-            let checked = user.check(&words);
-            assert_eq!(checked.is_ok(), expected, "{round}: {line:?} {words:?}: {run:?}");
-            let run = if expected { Value::bulk("OK") } else { run };
-            let said = checked.err().and_then(|denied| denied.dry(&words));
-            assert_eq!(said.unwrap_or_else(|| "OK".into()), run.text(), "{line:?} {words:?}");
-        }
-    }
-}
-
-/// Redis itself looks for the keys of these by the first or the last word that looks like the option.
-#[test]
-fn the_value_of_an_option_hides_no_key() {
-    let mut user = User::default();
-    for rule in ["+@all", "~app:*"] {
-        user.apply(&rule.into()).expect(rule);
-    }
-    for (line, allowed) in [
-        ("sort app:1 store other by store", false),
-        ("sort app:1 by store store app:2", true),
-        ("xreadgroup count 1 group streams c streams other app:1 > >", false),
-        ("xreadgroup group streams c streams app:1 >", true),
-        ("migrate h 1  0 10 keys other keys app:1", false),
-        ("migrate h 1  0 10 auth keys keys app:1", true),
-        ("georadius app:1 1 1 1 m store app:1 store other", false),
-        ("georadius app:1 1 1 1 m count store storedist other", false),
-    ] {
-        let words: Vec<&str> = line.split(' ').collect();
-        assert_eq!(user.check(&words).is_ok(), allowed, "{line}");
-    }
 }
 
 #[test]
@@ -342,6 +81,8 @@ fn without_a_password_nobody_but_a_user_gets_in() {
     assert_eq!(client.run("SET app:1 v"), Value::ok());
     assert!(text(client.run("SET other v")).contains("NOPERM"));
     assert_eq!(redis.client().run("EXISTS other"), Value::Int(0));
+    assert_eq!(client.run("PUBLISH c m"), Value::Int(0));
+    assert!(text(client.run("PUBLISH __tandem:x pass-over")).contains("NOPERM"));
     assert!(client.run("CLIENT INFO").text().contains("user=app"));
     let mut other = login(&tandem, "redis");
     assert_eq!(other.run("GET other"), Value::Nil);
@@ -517,23 +258,4 @@ fn rights_hold_at_every_proxy_and_when_redis_is_gone() {
     wait_for("PostgreSQL to stand in", LIMIT, || first.status()["lead"] == "postgres");
     wait_for("the other to hand on", LIMIT, || second.status()["mode"] == "forwarding");
     look("postgres");
-}
-
-#[test]
-fn redis_cli_logs_in_as_a_user() {
-    let redis = Redis::start();
-    let options = tandem().redis(&redis).mode("redis_only");
-    let tandem = with_users(options, &[("app", "+@all -@scripting ~app:* &*")]).start();
-    for protocol in ["-2", "-3"] {
-        let run = |words: &[&str]| {
-            let port = tandem.port().to_string();
-            let login =
-                ["-p", &port, protocol, "--user", "app", "--pass", "secret", "--no-auth-warning"];
-            let run = Command::new("redis-cli").args(login).args(words).output().expect("run");
-            String::from_utf8_lossy(&run.stdout).trim().to_owned()
-        };
-        assert_eq!(run(&["SET", "app:1", "v"]), "OK");
-        assert_eq!(run(&["ACL", "WHOAMI"]), "app");
-        assert!(run(&["SET", "b", "v"]).starts_with("NOPERM this user has no permissions"));
-    }
 }
