@@ -80,7 +80,10 @@ impl Access {
         let users = self.users();
         match (before.get(name), users.get(name)) {
             (Some(before), Some(now)) => now.goes_on_from(before),
-            (None, None) => users.is_empty() || self.asks() && name == self.home_name(),
+            // The proxy's own user, one of Redis, or nobody yet: with the first users only who gave a password stays.
+            (None, None) => {
+                users.is_empty() || !before.is_empty() || self.asks() && name == self.home_name()
+            }
             _ => false,
         }
     }
@@ -198,6 +201,11 @@ mod tests {
         }
         let open = access("", "redis://h");
         assert!(open.keeps("default", &users("")) && !open.keeps("a", &users(&user(""))));
-        assert!(!access(&user(""), "redis://h").keeps("default", &users("")));
+        let closed = access(&user(""), "redis://h");
+        assert!(!closed.keeps("default", &users("")));
+        assert!(
+            closed.keeps("default", &users(&user("keys = ['y']"))),
+            "who has not logged in yet"
+        );
     }
 }

@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use support::{Redis, Value, seed};
-use tandem::acl::User;
+use tandem::acl::{Denied, User};
 
 /// Words that commands take for keys, options, numbers or channels.
 const WORDS: &[&str] = &[
@@ -78,6 +78,12 @@ fn rules_decide_as_in_redis() {
             }
             let expected = run == Value::ok();
             let checked = user.check(&words);
+            if expected && matches!(checked, Err(Denied::Key(_))) {
+                // Where one number of keys makes no sense Redis looks at no key, and the command fails.
+                let keys = client.call([&["COMMAND", "GETKEYS"], &words[..]].concat());
+                assert!(keys.is_error(), "{line:?} {words:?}: {keys:?}");
+                continue;
+            }
             assert_eq!(checked.is_ok(), expected, "{round}: {line:?} {words:?}: {run:?}");
             let run = if expected { Value::bulk("OK") } else { run };
             let said = checked.err().and_then(|denied| denied.dry(&words));
