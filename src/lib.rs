@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods, clippy::dbg_macro, clippy::todo)]
 
+pub mod acl;
 pub mod admin;
 pub mod cli;
 pub mod commands;

@@ -50,6 +50,7 @@ pub async fn run(
         let since = NotifyState::monotonic_usec_now();
         tell_systemd(&[Some(NotifyState::Reloading), since.ok()]);
         reload.run();
+        server.shared.take_over_users();
         tell_systemd(&[Some(NotifyState::Ready)]);
     }
     tell_systemd(&[Some(NotifyState::Stopping)]);
@@ -68,6 +69,7 @@ pub struct Server {
     /// The last to end: it says until then that the process is stopping.
     admin: Option<Admin>,
     address: std::net::SocketAddr,
+    shared: Arc<Shared>,
 }
 
 impl Server {
@@ -147,7 +149,7 @@ impl Server {
             strategy = shared.status.strategy().as_str(),
             "ready for clients"
         );
-        Ok(Server { workers, leads, admin, address })
+        Ok(Server { workers, leads, admin, address, shared })
     }
 
     /// Where clients connect.

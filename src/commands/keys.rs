@@ -4,32 +4,84 @@ impl Command {
     /// The words of a call that are keys: their indices, and whether the command may change them.
     /// Keys that no specification can name (`SORT … BY`) are not among them.
     pub fn keys<W: AsRef<[u8]>>(&self, words: &[W]) -> Vec<(usize, bool)> {
+        if let Some(found) = self.keys_by_options(words) {
+            return found.into_iter().map(|(at, flags)| (at, !flags.starts_with("RO"))).collect();
+        }
         let mut found = Vec::new();
         for spec in self.keys.iter().filter(|spec| !spec.not_key) {
             spec.find(words, &mut found);
         }
-        if self.name == "migrate" {
-            // With KEYS the place of the single key is empty.
-            found.retain(|(at, _)| words.get(*at).is_some_and(|word| !word.as_ref().is_empty()));
-        }
-        if self.name == "sort" {
-            found.extend(sort_store(words));
-        }
         found
     }
 
-    /// As [`Command::keys`], with the flags of their specification.
+    /// As [`Command::keys`], with the flags of their specification; where they depend on the options, those of this call.
     pub fn keys_and_flags<W: AsRef<[u8]>>(&self, words: &[W]) -> Vec<(usize, &'static str)> {
+        if let Some(found) = self.keys_by_options(words) {
+            return found;
+        }
         let mut all = Vec::new();
         for spec in self.keys.iter().filter(|spec| !spec.not_key) {
             let mut found = Vec::new();
             spec.find(words, &mut found);
-            all.extend(found.into_iter().map(|(at, _)| (at, spec.flags)));
-        }
-        if self.name == "sort" {
-            all.extend(sort_store(words).map(|(at, _)| (at, "OW,update")));
+            let varies = spec.flags.contains("variable_flags");
+            let flags = if varies { self.flags_by_options(words) } else { spec.flags };
+            all.extend(found.into_iter().map(|(at, _)| (at, flags)));
         }
         all
+    }
+
+    /// Flags of the key of SET and BITFIELD.
+    fn flags_by_options<W: AsRef<[u8]>>(&self, words: &[W]) -> &'static str {
+        let gets = |word: &W| word.as_ref().eq_ignore_ascii_case(b"get");
+        match self.name {
+            "set" if !words.iter().skip(3).any(gets) => "OW,update",
+            "bitfield" if only_gets(words.get(2..).unwrap_or_default()) => "RO,access",
+            _ => "RW,access,update",
+        }
+    }
+
+    /// Where only the command's own way through its options finds the keys: a specification takes the value of
+    /// one option for another option. None: the specifications do.
+    fn keys_by_options<W: AsRef<[u8]>>(&self, words: &[W]) -> Option<Vec<(usize, &'static str)>> {
+        if !self.flags.movablekeys {
+            return None;
+        }
+        let (_, from, options) = OPTIONS.iter().find(|(name, ..)| *name == self.name)?;
+        let mut found = Vec::new();
+        let fixed = match self.name {
+            "migrate" => Some((3, "RW,access,delete")),
+            "xread" | "xreadgroup" => None,
+            _ => Some((1, "RO,access")),
+        };
+        // With KEYS the place of MIGRATE's single key is empty.
+        found.extend(fixed.filter(|(at, _)| {
+            words.get(*at).is_some_and(|word| self.name != "migrate" || !word.as_ref().is_empty())
+        }));
+        let mut at = *from;
+        while let Some(word) = words.get(at) {
+            let word = word.as_ref();
+            let option =
+                options.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()));
+            at += 1;
+            match option.map(|(_, values)| values) {
+                None => {}
+                Some(Values::Skip(count)) => at += count,
+                Some(Values::Stored) => {
+                    found.extend(words.get(at).map(|_| (at, "OW,update")));
+                    at += 1;
+                }
+                Some(Values::Keys) => {
+                    found.extend((at..words.len()).map(|at| (at, "RW,access,delete")));
+                    break;
+                }
+                Some(Values::Streams) => {
+                    let keys = words.len().saturating_sub(at) / 2;
+                    found.extend((at..at + keys).map(|at| (at, "RO,access")));
+                    break;
+                }
+            }
+        }
+        Some(found)
     }
 
     /// The places of the keys whose former value matters to the outcome, reply included; the others are
@@ -74,6 +126,75 @@ impl Command {
     }
 }
 
+/// True when all operations of a BITFIELD read.
+fn only_gets<W: AsRef<[u8]>>(operations: &[W]) -> bool {
+    let mut rest = operations;
+    while let [name, more @ ..] = rest {
+        let takes = match name.as_ref().to_ascii_lowercase().as_slice() {
+            b"get" => 2,
+            b"overflow" => 1,
+            _ => return false,
+        };
+        let Some(more) = more.get(takes..) else { return false };
+        rest = more;
+    }
+    true
+}
+
+/// What follows an option.
+#[derive(Clone, Copy)]
+enum Values {
+    /// So many words that are no keys.
+    Skip(usize),
+    /// A key that is overwritten.
+    Stored,
+    /// Keys up to the end.
+    Keys,
+    /// Keys, then as many other words.
+    Streams,
+}
+
+type Options = &'static [(&'static str, Values)];
+
+const GEORADIUS: Options =
+    &[("count", Values::Skip(1)), ("store", Values::Stored), ("storedist", Values::Stored)];
+
+/// Commands whose options name keys: where these begin, and those that are followed by something.
+const OPTIONS: &[(&str, usize, Options)] = &[
+    (
+        "sort",
+        2,
+        &[
+            ("by", Values::Skip(1)),
+            ("get", Values::Skip(1)),
+            ("limit", Values::Skip(2)),
+            ("store", Values::Stored),
+        ],
+    ),
+    ("georadius", 6, GEORADIUS),
+    ("georadiusbymember", 5, GEORADIUS),
+    (
+        "migrate",
+        6,
+        &[("auth", Values::Skip(1)), ("auth2", Values::Skip(2)), ("keys", Values::Keys)],
+    ),
+    (
+        "xread",
+        1,
+        &[("block", Values::Skip(1)), ("count", Values::Skip(1)), ("streams", Values::Streams)],
+    ),
+    (
+        "xreadgroup",
+        1,
+        &[
+            ("group", Values::Skip(2)),
+            ("block", Values::Skip(1)),
+            ("count", Values::Skip(1)),
+            ("streams", Values::Streams),
+        ],
+    ),
+];
+
 impl KeySpec {
     fn find<W: AsRef<[u8]>>(&self, words: &[W], found: &mut Vec<(usize, bool)>) {
         let Some(first) = self.first(words) else { return };
@@ -93,8 +214,10 @@ impl KeySpec {
                     std::str::from_utf8(word.as_ref()).ok()?.parse::<usize>().ok()
                 });
                 let from = first + offset;
-                let keys = (from..end).step_by(step).take(count.unwrap_or(0));
-                found.extend(keys.map(|at| (at, self.writes)));
+                let keys = (from..end).step_by(step);
+                // A call that says more than there are fails, and touches none.
+                let count = count.filter(|count| *count <= keys.len()).unwrap_or(0);
+                found.extend(keys.take(count).map(|at| (at, self.writes)));
             }
             Find::Unknown => {}
         }
@@ -119,12 +242,6 @@ impl KeySpec {
     }
 }
 
-/// `SORT key … STORE destination`: the last one counts.
-fn sort_store<W: AsRef<[u8]>>(words: &[W]) -> Option<(usize, bool)> {
-    let store = words.iter().rposition(|word| word.as_ref().eq_ignore_ascii_case(b"store"))?;
-    (store >= 2 && store + 1 < words.len()).then_some((store + 1, true))
-}
-
 #[cfg(test)]
 mod tests {
     use crate::commands::lookup;
@@ -147,6 +264,15 @@ mod tests {
             ("xreadgroup group g c streams a 0", &["a"]),
             ("blpop a b 0", &["a", "b"]),
             ("sort a by x store d", &["a", "d"]),
+            ("sort a store d by store", &["a", "d"]),
+            ("sort a get store store d", &["a", "d"]),
+            ("sort a limit 0 store", &["a"]),
+            ("georadius a 1 2 3 m count store storedist d", &["a", "d"]),
+            ("georadiusbymember a m 3 km store d store e", &["a", "d", "e"]),
+            ("eval s 3 a b", &[]),
+            ("xreadgroup count 1 group streams c streams a b 0 0", &["a", "b"]),
+            ("xread block 0 streams streams 0", &["streams"]),
+            ("migrate h 1  0 10 auth keys keys a keys b", &["a", "keys", "b"]),
             ("bitop and d a b", &["d", "a", "b"]),
             ("lmpop 2 a b left", &["a", "b"]),
             ("object encoding a", &[]),

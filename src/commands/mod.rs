@@ -82,7 +82,11 @@ impl Command {
 }
 
 /// Commands that only the proxy has, as lines of the table.
-const OWN: &str = "tandem\t-2\tadmin,noscript,loading,stale\t-\tadmin,slow,dangerous";
+const OWN: &str = "\
+tandem\t-2\tnoscript,loading,stale\t-\tslow
+tandem|status\t2\tnoscript,loading,stale\t-\tslow
+tandem|strategy\t-2\tadmin,noscript,loading,stale\t-\tadmin,slow,dangerous
+tandem|peer\t3\tnoscript,loading,stale,no_auth\t-\tslow";
 
 struct Table {
     commands: HashMap<&'static [u8], Command, ahash::RandomState>,
@@ -134,6 +138,16 @@ pub fn lookup_sub(container: &Command, name: &[u8]) -> Option<&'static Command> 
     full.push(b'|');
     full.extend(name.iter().map(u8::to_ascii_lowercase));
     TABLE.commands.get(full.as_slice())
+}
+
+/// The subcommand that a call of `command` names, otherwise the command itself.
+pub fn called<W: AsRef<[u8]>>(command: &'static Command, words: &[W]) -> &'static Command {
+    let sub = words.get(1).and_then(|word| lookup_sub(command, word.as_ref()));
+    match sub.map_or("", |sub| sub.name) {
+        // To ask for the strategy changes nothing.
+        "tandem|strategy" if words.len() == 2 => command,
+        _ => sub.unwrap_or(command),
+    }
 }
 
 /// Every command and subcommand, in no order.

@@ -9,6 +9,7 @@ mod postgres_url;
 mod redis_url;
 mod reload;
 mod sections;
+mod users;
 mod view;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ pub use sections::{
     Ack, Admin, Config, Family, Flush, Limits, Listen, Log, LogFormat, Mirror, Mode, OnSpoolFull,
     OnUnavailable, Postgres, Redis, ServerFiles, Strategy, Sync,
 };
+pub use users::ListenUser;
 pub use view::{Column, ColumnKind, KeyPattern, PartKind, Piece, View, ViewSource};
 
 /// What is wrong with the configuration, in words that say what to do.
@@ -105,6 +107,7 @@ impl Config {
         if without && !listen.tls_client_ca.as_os_str().is_empty() {
             return invalid("listen.tls_client_ca", "needs tls_cert and tls_key beside it");
         }
+        users::check(listen)?;
         if self.postgres.schema.is_empty() || self.postgres.schema.len() > 63 {
             return invalid("postgres.schema", "must be a name of 1 to 63 bytes");
         }

@@ -8,24 +8,28 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, OnUnavailable};
+use super::{Config, ConfigError, ListenUser, OnUnavailable};
+use crate::acl::Everybody;
 
 /// The keys that SIGHUP changes; all others need a restart.
 const CHANGEABLE: &[&str] = &[
     "listen.max_clients",
     "listen.drain_timeout_ms",
+    "listen.users",
     "strategy.ack_timeout_ms",
     "strategy.on_unavailable",
     "log.level",
 ];
 
 /// The values of what may change, at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Changeable {
     pub max_clients: usize,
     pub drain_timeout: Duration,
     pub ack_timeout: Duration,
     pub on_unavailable: OnUnavailable,
+    /// `[[listen.users]]`.
+    pub users: Arc<Everybody>,
 }
 
 /// Shared by all copies of a [`Config`].
@@ -35,7 +39,7 @@ pub(super) struct Live(Arc<RwLock<Option<Changeable>>>);
 impl Config {
     /// What may change at run time, as it is now.
     pub fn now(&self) -> Changeable {
-        let changed = *self.live.0.read();
+        let changed = self.live.0.read().clone();
         changed.unwrap_or_else(|| self.changeable())
     }
 
@@ -50,6 +54,7 @@ impl Config {
             drain_timeout: Duration::from_millis(self.listen.drain_timeout_ms),
             ack_timeout: Duration::from_millis(self.strategy.ack_timeout_ms),
             on_unavailable: self.strategy.on_unavailable,
+            users: Arc::new(self.listen.users.iter().map(ListenUser::named).collect()),
         }
     }
 }
@@ -143,11 +148,16 @@ mod tests {
         let mut keys = BTreeMap::new();
         flatten("", &table, &mut keys);
         for name in CHANGEABLE {
+            if *name == "listen.users" {
+                // There are none by default.
+                assert!(text.contains("# [[listen.users]]"), "{name}");
+                continue;
+            }
             assert!(keys.contains_key(*name), "{name}");
             let key = name.split_once('.').expect("a section").1;
             let line = text.lines().find(|line| line.starts_with(&format!("{key} = ")));
             assert!(line.is_some_and(|line| line.contains("# on SIGHUP.")), "{name}");
         }
-        assert_eq!(text.matches("# on SIGHUP.").count(), CHANGEABLE.len());
+        assert_eq!(text.matches("on SIGHUP.").count(), CHANGEABLE.len());
     }
 }

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::ListenUser;
+
 /// The whole configuration; one field per section of `proxy.toml`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -41,6 +43,8 @@ pub struct Listen {
     pub max_clients: usize,
     /// Password asked of clients; empty: the password in `redis.url` is asked of them.
     pub password: String,
+    /// Who clients may be besides.
+    pub users: Vec<ListenUser>,
     /// Worker threads; 0: one per two cores.
     pub workers: usize,
     /// How long clients may take at the end to receive what is on its way.
@@ -285,6 +289,7 @@ impl Default for Listen {
             tls_client_ca: PathBuf::new(),
             max_clients: 10_000,
             password: String::new(),
+            users: Vec::new(),
             workers: 0,
             drain_timeout_ms: 5_000,
         }

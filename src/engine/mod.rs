@@ -113,7 +113,7 @@ pub fn execute(keyspace: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 }
 
 /// Redis's words for a command that it does not have.
-fn unknown_command(args: &[Bytes]) -> String {
+pub fn unknown_command(args: &[Bytes]) -> String {
     const MOST: usize = 128;
     let (mut shown, mut len) = (String::new(), 0);
     for arg in args.iter().skip(1) {

@@ -7,7 +7,7 @@ use super::greeting::{NOT_TRUSTED, greeting};
 use super::peer::Unblock;
 use super::period::Period;
 use super::session::Session;
-use super::users::DEFAULT;
+use crate::acl::DEFAULT;
 use crate::commands;
 use crate::engine::events::Happened;
 use crate::engine::{Answer, Stop};

@@ -77,21 +77,7 @@ fn keys(words: &[Bytes]) -> Answer<Vec<(Bytes, &'static str)>> {
     if found.is_empty() && !command.flag_names.contains(&"no_mandatory_keys") {
         return Err(Stop::error("ERR Invalid arguments specified for command"));
     }
-    let of =
-        |flags: &'static str| if flags.contains("variable_flags") { varying(words) } else { flags };
-    Ok(found.into_iter().map(|(at, flags)| (words[at].clone(), of(flags))).collect())
-}
-
-/// Flags of a key that depend on the options: of SET and BITFIELD.
-fn varying(words: &[Bytes]) -> &'static str {
-    let has = |option: &[u8]| words.iter().skip(2).any(|word| word.eq_ignore_ascii_case(option));
-    match words.first() {
-        Some(name) if name.eq_ignore_ascii_case(b"set") && !has(b"get") => "OW,update",
-        Some(name) if name.eq_ignore_ascii_case(b"bitfield") && !has(b"set") && !has(b"incrby") => {
-            "RO,access"
-        }
-        _ => "RW,access,update",
-    }
+    Ok(found.into_iter().map(|(at, flags)| (words[at].clone(), flags)).collect())
 }
 
 /// Name, arity, flags, first and last key and step where a simple range says it, categories, tips, key

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::tracking::Tracked;
-use super::users::DEFAULT;
+use crate::acl::DEFAULT;
 use crate::resp::{Protocol, Reply, encode};
 
 /// How a blocked client goes on.

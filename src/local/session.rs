@@ -202,7 +202,7 @@ impl Session {
             return Some(Reply::error("NOAUTH Authentication required."));
         }
         if let Err(denied) = self.period.users.lock().check(&self.peer.user.borrow(), args) {
-            return Some(Reply::error(format!("NOPERM this {}", denied.text(args))));
+            return Some(Reply::error(denied.error(args)));
         }
         if self.multi.is_some() && command.flag_names.contains(&"no_multi") {
             return Some(Reply::error("ERR Command not allowed inside a transaction"));

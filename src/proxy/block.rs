@@ -43,8 +43,12 @@ pub(super) struct Block {
 }
 
 /// The transaction that `data` begins with, if it is all there and every command in it may be sent by a
-/// connection that serves others too.
-pub(super) fn whole(data: &[u8], limits: &RequestLimits) -> Option<Block> {
+/// connection that serves others too. `may` says of a command, its frame and where its words are whether it may be sent at all.
+pub(super) fn whole(
+    data: &[u8],
+    limits: &RequestLimits,
+    may: impl Fn(&'static Command, &[u8], &[(u32, u32)]) -> bool,
+) -> Option<Block> {
     let mut scanner = RequestScanner::default();
     let mut part = Part::default();
     loop {
@@ -59,6 +63,9 @@ pub(super) fn whole(data: &[u8], limits: &RequestLimits) -> Option<Block> {
         let second = arguments
             .get(1)
             .map(|&(from, to)| &data[part.length + from as usize..part.length + to as usize]);
+        if !may(command, &data[part.length..], &arguments) {
+            return None;
+        }
         scanner.recycle(arguments);
         match command.class {
             Class::Multi if part.commands == 0 && takes => {}
@@ -98,12 +105,13 @@ mod tests {
     fn a_whole_transaction_is_found_with_what_is_behind_it_left_alone() {
         let block = frames(&["MULTI", "lpush l a", "GET k", "exec"]);
         let data = [&block[..], &frames(&["GET k", "EXEC"])].concat();
-        let Block { queued, end, runs } = whole(&data, &limits()).expect("whole");
+        let Block { queued, end, runs } = whole(&data, &limits(), |_, _, _| true).expect("whole");
         assert_eq!((queued.commands, queued.writes, runs), (3, false, true));
         let length = frames(&["exec"]).len();
         assert_eq!(end, Part { length, commands: 1, writes: true, script: false });
         assert_eq!(queued.length + end.length, block.len());
-        let dropped = whole(&frames(&["multi", "set k v", "discard"]), &limits()).expect("whole");
+        let dropped = whole(&frames(&["multi", "set k v", "discard"]), &limits(), |_, _, _| true)
+            .expect("whole");
         assert!(!dropped.end.writes && !dropped.runs);
     }
 
@@ -111,7 +119,7 @@ mod tests {
     fn what_is_cut_short_or_leaves_state_behind_is_not() {
         let block = frames(&["MULTI", "SET k v", "EXEC"]);
         for cut in 0..block.len() {
-            assert_eq!(whole(&block[..cut], &limits()), None, "cut at {cut}");
+            assert_eq!(whole(&block[..cut], &limits(), |_, _, _| true), None, "cut at {cut}");
         }
         for commands in [
             &["MULTI", "SELECT 1", "EXEC"][..],
@@ -124,7 +132,7 @@ mod tests {
             &["MULTI x", "EXEC"],
             &["SET k v", "EXEC"],
         ] {
-            assert_eq!(whole(&frames(commands), &limits()), None, "{commands:?}");
+            assert_eq!(whole(&frames(commands), &limits(), |_, _, _| true), None, "{commands:?}");
         }
     }
 }

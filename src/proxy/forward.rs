@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::access::Listed;
 use super::block::{self, Block, Part};
 use super::care::Batch;
 use super::request::{Request, Stop};
@@ -54,6 +55,7 @@ impl Session {
         let mut name = "";
         let mut careful = Batch::new(shared.presence.partial());
         let refusing = shared.gate.refusing();
+        let user = self.user.clone();
         let stop = loop {
             let rest = &data[at..];
             let scan = self.scanner.scan(rest, &shared.limits, self.trusted);
@@ -86,11 +88,14 @@ impl Session {
                     let second =
                         arguments.get(1).map(|&(from, to)| &frame[from as usize..to as usize]);
                     let one = Part::one(length, command, second);
-                    let refused = refusing && self.refuses(command, second);
+                    let refused = refusing && self.refuses(command, second)
+                        || user.as_ref().is_some_and(|user| {
+                            self.stands_aside(user, command, frame, &arguments)
+                        });
                     let route = match self.route(command, frame, &arguments) {
                         _ if refused => Route::Slow,
                         Route::Pin if refusing => Route::Pin,
-                        Route::Pin => self.unless_whole(command, rest),
+                        Route::Pin => self.unless_whole(command, rest, user.as_ref()),
                         route => route,
                     };
                     let families = &shared.families;
@@ -241,13 +246,21 @@ impl Session {
     }
 
     /// A transaction that is all there needs no connection of its own: nothing of it stays behind.
-    fn unless_whole(&self, command: Option<&'static Command>, rest: &[u8]) -> Route {
+    fn unless_whole(
+        &self,
+        command: Option<&'static Command>,
+        rest: &[u8],
+        user: Option<&Listed>,
+    ) -> Route {
         let shared = &self.worker.shared;
         let multi = command.is_some_and(|command| command.class == Class::Multi);
         if !multi || self.pin.is_some() || self.replies != ReplyMode::On || shared.paused() {
             return Route::Pin;
         }
-        block::whole(rest, &shared.limits).map_or(Route::Pin, Route::Block)
+        let may_queue = |command, frame: &[u8], arguments: &[(u32, u32)]| {
+            user.is_none_or(|user| !self.stands_aside(user, Some(command), frame, arguments))
+        };
+        block::whole(rest, &shared.limits, may_queue).map_or(Route::Pin, Route::Block)
     }
 
     /// While a CLIENT PAUSE is in force, a waiting client must not hold up the others of its lane.

@@ -13,6 +13,7 @@ mod pinned;
 mod reader;
 mod registry;
 mod request;
+mod rights;
 mod session;
 mod shared;
 mod slow;

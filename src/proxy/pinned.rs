@@ -30,6 +30,8 @@ pub(super) struct Transaction {
     pub writes: bool,
     /// What the queued commands must not miss, where Redis may lack keys.
     pub keys: Vec<Name>,
+    /// AUTH or HELLO is queued: afterwards the connection is not what its key says.
+    pub logs_in: bool,
     /// Queued SELECTs: their place in the transaction, and the database.
     pub selects: Vec<(usize, u32)>,
     /// Queued `CLIENT PAUSE` in ms, or `CLIENT UNPAUSE` as 0: it holds up others from EXEC on.
@@ -90,6 +92,7 @@ impl Transaction {
     /// Takes note of a command that is queued.
     pub fn note(&mut self, command: Option<&'static Command>, frame: &[u8], words: &[(u32, u32)]) {
         self.writes |= writes(command, frame, words);
+        self.logs_in |= command.is_some_and(|command| matches!(command.name, "auth" | "hello"));
         if command.is_some_and(|command| command.name == "select" && command.takes(words.len())) {
             let (from, to) = words[1];
             let db = number(&frame[from as usize..to as usize]);
@@ -144,6 +147,7 @@ impl Session {
             (Some(multi), Class::Exec) if takes => {
                 writes = multi.writes;
                 pause = multi.pause;
+                pin.sticky |= multi.logs_in;
                 (pin.multi, pin.watching) = (None, false);
             }
             (Some(_), Class::Discard) if takes => (pin.multi, pin.watching) = (None, false),

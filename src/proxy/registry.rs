@@ -34,6 +34,8 @@ pub struct ClientInfo {
     /// The same once that connection is kept, and hands on what Redis pushes unasked; 0 otherwise.
     pub push_id: AtomicI64,
     pub no_evict: AtomicBool,
+    /// It is another proxy, whose user is nobody's.
+    pub peer: AtomicBool,
     killed: AtomicBool,
     wants_pin: AtomicBool,
     pub waker: AtomicWaker,
@@ -187,6 +189,7 @@ impl Registry {
             redis_id: AtomicI64::new(0),
             push_id: AtomicI64::new(0),
             no_evict: AtomicBool::new(false),
+            peer: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             wants_pin: AtomicBool::new(false),
             waker: AtomicWaker::new(),

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::access::Listed;
 use super::pinned::Pin;
 use super::reader::ClientReader;
 use super::registry::ClientInfo;
@@ -36,6 +37,8 @@ pub(super) struct Session {
     pub key: Key,
     pub home: Key,
     pub trusted: bool,
+    /// Whose rights the client has; none: those of the lane's user in Redis.
+    pub user: Option<Listed>,
     /// It is another proxy, which hands on what its clients ask.
     pub peer: bool,
     /// The lane that the client is bound to.
@@ -71,7 +74,7 @@ impl Session {
         info: Arc<ClientInfo>,
         home: Key,
     ) -> Session {
-        let trusted = !worker.shared.access.asks();
+        let (user, trusted) = worker.shared.access.stranger();
         Session {
             worker,
             outbox,
@@ -82,6 +85,7 @@ impl Session {
             key: home.clone(),
             home,
             trusted,
+            user,
             peer: false,
             lane: None,
             pin: None,

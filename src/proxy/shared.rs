@@ -46,7 +46,7 @@ impl Shared {
     ) -> Shared {
         Shared {
             limits: RequestLimits::from(&config.limits),
-            access: Access::new(&config.listen, connector.url()),
+            access: Access::new(&config, connector.url()),
             families: Families::new(config.family.clone()),
             presence,
             switcher,
@@ -60,6 +60,17 @@ impl Shared {
             shutdown,
             start: Instant::now(),
             paused_until: AtomicU64::new(0),
+        }
+    }
+
+    /// The configuration has been read again: who has other rights now has to log in again.
+    pub fn take_over_users(&self) {
+        let before = self.access.set_users(self.config.now().users);
+        for client in self.registry.all() {
+            let name = client.user.lock().clone();
+            if !client.peer.load(Ordering::Relaxed) && !self.access.keeps(&name, &before) {
+                client.kill();
+            }
         }
     }
 

@@ -14,7 +14,7 @@ const NOAUTH: &str = "NOAUTH Authentication required.";
 /// Words that begin the lines of an HTTP request: Redis closes the connection without an answer.
 const HTTP: [&[u8]; 2] = [b"post", b"host:"];
 
-fn wrong_arity(name: &str) -> String {
+pub(super) fn wrong_arity(name: &str) -> String {
     format!("ERR wrong number of arguments for '{name}' command")
 }
 
@@ -60,6 +60,9 @@ impl Session {
         }
         if let Some(why) = self.broken_multi.clone().filter(|_| !matches!(name, "quit" | "reset")) {
             self.in_broken_multi(class, &why);
+            return Ok(());
+        }
+        if self.answer_aside(&request).await? {
             return Ok(());
         }
         let second = request.words.get(1).map(Vec::as_slice);
@@ -252,11 +255,15 @@ impl Session {
         self.info.db.store(db, std::sync::atomic::Ordering::Relaxed);
     }
 
-    async fn own(&mut self, request: &Request) -> Result<(), End> {
+    /// True for a client of RESP2 with subscriptions, which may not do anything else.
+    pub fn listens(&self) -> bool {
         let subscribed = self.pin.as_ref().is_some_and(Pin::subscribed);
+        subscribed && self.key.protocol == crate::resp::Protocol::Resp2
+    }
+
+    async fn own(&mut self, request: &Request) -> Result<(), End> {
         let name = request.command.map_or("", |command| command.name);
-        let resp2 = self.key.protocol == crate::resp::Protocol::Resp2;
-        if subscribed && resp2 && !matches!(name, "quit" | "reset") {
+        if self.listens() && !matches!(name, "quit" | "reset") {
             return self.pass(request).await;
         }
         if request.command.is_some_and(|command| !command.takes(request.words.len())) {

@@ -219,6 +219,9 @@ fn welcome(
     let info = shared.registry.add(arrival, shared.access.home_name(), home.db);
     let id = info.id;
     let session = Session::new(Rc::clone(worker), outbox, reader, info, home.clone());
+    if let Some(listed) = &session.user {
+        *session.info.user.lock() = listed.name.to_string();
+    }
     sessions.spawn_local(async move {
         let leave = leave;
         if AssertUnwindSafe(session.run()).catch_unwind().await.is_err() {

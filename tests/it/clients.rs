@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use support::{Certificates, Port, Postgres, Redis, Tandem};
 
 /// The directory that `tests/clients/install` fills; None, visibly, where nobody has run it.
-fn installed(what: &str) -> Option<PathBuf> {
+pub(crate) fn installed(what: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dir = std::env::var_os("TANDEM_TEST_CLIENTS");
     let dir = dir.map_or_else(|| root.join("target/clients"), PathBuf::from);

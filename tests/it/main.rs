@@ -21,6 +21,7 @@ mod guarded;
 mod harness;
 mod hostile;
 mod lease;
+mod listen_users;
 mod lockstep;
 mod mirror;
 mod monitoring;

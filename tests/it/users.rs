@@ -68,6 +68,29 @@ fn users_have_their_rights_and_redis_words() {
     }
 }
 
+/// Who logs in within a transaction is that user afterwards, and nobody else is.
+#[test]
+fn a_login_within_a_transaction_is_that_clients_own() {
+    let redis = Redis::start();
+    let options = Tandem::new(env!("CARGO_BIN_EXE_tandem")).redis(&redis).mode("redis_only");
+    let tandem = options.set("listen", "workers", 1).start();
+    let mut admin = redis.client();
+    USERS.iter().for_each(|line| assert_eq!(admin.run(line), Value::ok(), "{line}"));
+    let mut client = tandem.client();
+    for line in ["MULTI", "AUTH bob x", "EXEC"] {
+        assert!(!client.run(line).is_error(), "{line}");
+    }
+    assert!(client.run("SET k v").is_error(), "bob may not write");
+    drop(client);
+    for _ in 0..5 {
+        let mut other = tandem.client();
+        // On a connection of its own, which may have been somebody else's.
+        for line in ["WATCH k", "MULTI", "SET k v", "EXEC"] {
+            assert!(!other.run(line).is_error(), "{line}");
+        }
+    }
+}
+
 /// Alice may not publish, which is how the proxy learns that a write is in PostgreSQL.
 #[test]
 fn writes_of_a_user_without_publish_wait_for_postgres_no_longer_than_others() {

@@ -1,13 +1,13 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use crate::proxy::access::Answer;
+use crate::acl::{NO_PASSWORD, WRONGPASS};
+use crate::proxy::access::{Answer, Listed};
 use crate::proxy::request::{End, Request, number};
 use crate::proxy::session::Session;
 use crate::resp::{Protocol, Reply};
 use crate::upstream::{Credentials, Key, Lost};
 
-const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const HELLO_NOAUTH: &str = "NOAUTH HELLO must be called with the client already authenticated, \
      otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select \
      the RESP protocol version at the same time";
@@ -17,6 +17,7 @@ const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or spec
 struct Login {
     credentials: Rc<Credentials>,
     name: String,
+    user: Option<Listed>,
 }
 
 impl Session {
@@ -131,15 +132,21 @@ impl Session {
             Answer::Wrong => Err(WRONGPASS.into()),
             Answer::Accepted => {
                 let name = access.home_name().to_owned();
-                Ok(Login { credentials: Rc::clone(&self.home.credentials), name })
+                Ok(Login { credentials: Rc::clone(&self.home.credentials), name, user: None })
             }
+            Answer::As(listed) => Ok(Login {
+                credentials: Rc::clone(&self.home.credentials),
+                name: listed.name.to_string(),
+                user: Some(listed),
+            }),
+            Answer::NotAsked => Err(NO_PASSWORD.into()),
             Answer::AskRedis => {
                 let user = String::from_utf8_lossy(user).into_owned();
                 let name = if user.is_empty() { "default".to_owned() } else { user.clone() };
                 let credentials = Rc::new(Credentials { user, password: password.to_vec() });
                 let key = Key { credentials: Rc::clone(&credentials), ..self.key.clone() };
                 match self.worker.pool.try_user(&key).await {
-                    Ok(()) => Ok(Login { credentials, name }),
+                    Ok(()) => Ok(Login { credentials, name, user: None }),
                     Err(Lost::Refused(reply)) => Err(reply),
                     Err(lost) => Err(lost.to_string()),
                 }
@@ -150,6 +157,15 @@ impl Session {
     fn become_user(&mut self, login: Login) {
         self.trusted = true;
         *self.info.user.lock() = login.name;
+        self.user = login.user;
+        let users = self.worker.shared.access.users();
+        let known = |listed: &Listed| {
+            users.get(&*listed.name).is_some_and(|now| now.goes_on_from(&listed.user))
+        };
+        if !self.user.as_ref().is_none_or(known) {
+            // The users have changed meanwhile, and whoever did that may have missed this client.
+            self.info.kill();
+        }
         if *self.key.credentials != *login.credentials {
             // State in Redis belongs to the old user's connection.
             self.drop_pin();

@@ -32,6 +32,7 @@ impl Session {
         };
         let clients = self.worker.shared.registry.all();
         if let Some(user) = &filter.user
+            && !self.worker.shared.access.users().contains_key(user)
             && !clients.iter().any(|client| *client.user.lock() == *user)
             && self.no_such_user(user).await
         {

@@ -46,10 +46,14 @@ impl Session {
         self.broken_multi = None;
         self.replies = ReplyMode::On;
         self.key = self.home.clone();
-        self.trusted = self.peer || !self.worker.shared.access.asks();
+        let access = &self.worker.shared.access;
+        let (user, trusted) = access.stranger();
+        self.user = user.filter(|_| !self.peer);
+        self.trusted = self.peer || trusted;
         let info = &self.info;
         info.name.lock().clear();
-        *info.user.lock() = self.worker.shared.access.home_name().to_owned();
+        *info.user.lock() =
+            self.user.as_ref().map_or(access.home_name(), |user| &*user.name).into();
         info.db.store(self.key.db, Ordering::Relaxed);
         info.resp.store(2, Ordering::Relaxed);
         info.monitor.store(false, Ordering::Relaxed);

@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 
 use crate::config::{Mode, is_loopback};
@@ -62,14 +64,15 @@ impl Session {
         if !self.worker.shared.status.admits(word, |secret| self.reader.proof(secret)) {
             return Reply::error("ERR this proxy does not lead, or it is not its secret");
         }
-        (self.peer, self.trusted) = (true, true);
+        (self.peer, self.trusted, self.user) = (true, true, None);
+        self.info.peer.store(true, Ordering::Relaxed);
         Reply::OK
     }
 
     async fn switch_strategy(&self, request: &Request, force: bool) -> Reply {
         if !self.may_administer() {
             return Reply::error(
-                "NOPERM switching the strategy is for the proxy's own user, who has given a password or is on this machine",
+                "NOPERM switching the strategy is for the proxy's own user or one with that right, who has given a password or is on this machine",
             );
         }
         let name = String::from_utf8_lossy(&request.words[2]).into_owned();
@@ -99,6 +102,11 @@ impl Session {
     fn may_administer(&self) -> bool {
         let near = self.info.unix || is_loopback(&self.info.address);
         let own = self.key.credentials == self.home.credentials;
-        self.trusted && own && (near || self.worker.shared.access.asks())
+        let asked = match &self.user {
+            // That the user may have the command was seen before it came here.
+            Some(listed) => !listed.user.is_open(),
+            None => self.worker.shared.access.asks(),
+        };
+        self.trusted && own && (near || asked)
     }
 }

@@ -19,7 +19,7 @@ use crate::commands::Group;
 pub enum Fault {
     /// Redis cannot be reached; the command was not run.
     Unavailable,
-    /// Redis does not let the client's user in.
+    /// Redis does not let the client's user in, or the user has no right to the command.
     Refused,
     /// Redis went away before it answered.
     UnknownOutcome,
