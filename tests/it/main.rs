@@ -11,6 +11,7 @@ mod comparer;
 mod converge;
 mod crash;
 mod database_first;
+mod dev;
 mod drain;
 mod engine;
 mod engine_like_redis;
