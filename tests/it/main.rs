@@ -15,6 +15,7 @@ mod dev;
 mod drain;
 mod engine;
 mod engine_like_redis;
+mod errors;
 mod evict;
 mod failover;
 mod flush;
