@@ -24,6 +24,7 @@ mod harness;
 mod hostile;
 mod lease;
 mod lockstep;
+mod migration;
 mod mirror;
 mod monitoring;
 mod on_unavailable;
