@@ -244,6 +244,6 @@ fn every_write_is_there_on_the_way_to_tandem_and_back_and_again() {
     });
     assert_eq!(visited, [stage.tandem.port(), stage.redis.port()]);
     Sides::new(&stage.redis, &stage.postgres).assert_equal();
-    let lists = stage.postgres.sql("SELECT count(*) FROM tandem.keys WHERE key ^@ 'records:'");
-    assert_eq!(lists, CLIENTS.to_string());
+    let lists = "SELECT count(*) FROM tandem.keys WHERE convert_from(key, 'UTF8') ^@ 'records:'";
+    assert_eq!(stage.postgres.sql(lists), CLIENTS.to_string());
 }
