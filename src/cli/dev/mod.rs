@@ -44,12 +44,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let dir = &dir.canonicalize().with_context(|| format!("cannot read {}", dir.display()))?;
     let _lock = lock(dir)?;
-    let ports = Ports {
-        clients: arguments.port.map_or_else(|| free_port(6380), Ok)?,
-        admin: free_port(9380)?,
-        redis: free_port(6390)?,
-        postgres: free_port(5440)?,
-    };
     let data = postgres.create(dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -60,11 +54,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::new().context("cannot wait for signals")?;
         let mut children = Children::default();
         let served = async {
-            let pid = children.start(&postgres.program(dir, &data, ports.postgres))?;
+            // Each is chosen just before it is taken: others may look for ports at the same time.
+            let postgres_port = any_port()?;
+            let pid = children.start(&postgres.program(dir, &data, postgres_port))?;
             children.until(|| servers::postgres_is_ready(&data, pid)).await?;
-            children.start(&redis.program(dir, ports.redis))?;
-            let redis = (Ipv4Addr::LOCALHOST, ports.redis);
-            children.until(|| TcpStream::connect(redis).is_ok()).await?;
+            let redis_port = any_port()?;
+            children.start(&redis.program(dir, redis_port))?;
+            let address = (Ipv4Addr::LOCALHOST, redis_port);
+            children.until(|| TcpStream::connect(address).is_ok()).await?;
+            let ports = Ports {
+                clients: arguments.port.map_or_else(|| free_port(6380), Ok)?,
+                admin: free_port(9380)?,
+                redis: redis_port,
+                postgres: postgres_port,
+            };
             children.start(&proxy(dir, &ports)?)?;
             children.until(|| is_ready(ports.admin)).await?;
             announce(arguments, dir, &ports)?;
@@ -96,6 +99,12 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     }
 }
 
+fn any_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+    Ok(listener.local_addr().context("no port is free")?.port())
+}
+
+/// A port that is easily remembered.
 fn free_port(from: u16) -> anyhow::Result<u16> {
     let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     (from..from.saturating_add(1000))
