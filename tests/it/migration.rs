@@ -132,10 +132,11 @@ fn verify(client: &mut Client, number: u64, round: u64) {
     );
 }
 
+/// The proxy comes first: it ends first, and does not see its backends go.
 struct Stage {
+    tandem: Tandem,
     redis: Redis,
     postgres: Postgres,
-    tandem: Tandem,
 }
 
 impl Stage {
@@ -155,7 +156,7 @@ impl Stage {
                 options = options.set(&section, key, value.clone());
             }
         }
-        Stage { redis, postgres, tandem: options.prepare() }
+        Stage { tandem: options.prepare(), redis, postgres }
     }
 
     /// Runs the lines of a block one by one; what is not about the service is run by a shell. Says what was printed.
