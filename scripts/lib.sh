@@ -87,3 +87,40 @@ as_pg_user() {
         (cd / && setpriv --reuid=postgres --regid=postgres --init-groups -- "$@")
     else "$@"; fi
 }
+
+# The program that scripts run; TANDEM_BIN names another one than the debug build.
+build_tandem() {
+    [ -z "${TANDEM_BIN:-}" ] || return 0
+    say "building"
+    cargo build --bin tandem
+}
+
+# `tandem dev` on fresh data, for as long as the script runs. Sets $url, $admin, $redis, $postgres and $config to
+# what it says, and $private to a directory that goes with it.
+start_dev() {
+    private=$(mktemp -d)
+    chmod 755 "$private"
+    "${TANDEM_BIN:-target/debug/tandem}" dev --json --dir "$private/data" \
+        >"$private/addresses" 2>"$private/tandem.log" &
+    dev_pid=$!
+    trap stop_dev EXIT
+    trap 'exit 1' INT TERM
+    local _
+    for _ in $(seq 1200); do
+        [ -s "$private/addresses" ] && break
+        kill -0 $dev_pid 2>/dev/null || break
+        sleep 0.1
+    done
+    [ -s "$private/addresses" ] || { cat "$private/tandem.log" >&2; die "tandem dev does not start"; }
+    local name
+    for name in url admin redis postgres config; do
+        printf -v "$name" '%s' "$(python3 -c \
+            'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$private/addresses" $name)"
+    done
+}
+
+stop_dev() {
+    kill "$dev_pid" 2>/dev/null || true
+    wait "$dev_pid" 2>/dev/null || true
+    rm -rf "$private"
+}

@@ -26,6 +26,8 @@ pub enum Kind {
     },
     /// Not empty.
     Text,
+    /// What this regular expression matches.
+    Matching(&'static str),
     OneOf(&'static [&'static str]),
 }
 
@@ -70,7 +72,11 @@ const REPAIR: Param = Param {
     required: true,
     ..param("repair", SIDES, "The side that is repaired from the other one.")
 };
-const LEVEL: Param = Param { required: true, ..param("level", Kind::Text, "A level or a filter.") };
+/// The filters that are worth writing; there are more.
+const FILTER: &str =
+    "^(off|error|warn|info|debug|trace)(,[a-z_:]+=(off|error|warn|info|debug|trace))*$";
+const LEVEL: Param =
+    Param { required: true, ..param("level", Kind::Matching(FILTER), "A level or a filter.") };
 
 const CHECK: &[Param] = &[
     PATTERN,

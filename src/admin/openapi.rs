@@ -140,6 +140,7 @@ fn schema(param: &Param) -> Value {
             json!({ "type": "integer", "minimum": least, "maximum": most })
         }
         Kind::Text => json!({ "type": "string", "minLength": 1 }),
+        Kind::Matching(pattern) => json!({ "type": "string", "pattern": pattern }),
         Kind::OneOf(words) => json!({ "type": "string", "enum": words }),
     }
 }

@@ -5,6 +5,7 @@ mod check_consistency;
 mod clear_cache;
 mod client;
 mod completions;
+mod dev;
 mod health;
 mod job;
 mod jobs;
@@ -41,6 +42,8 @@ pub struct Cli {
 enum Command {
     /// Run the proxy.
     Serve(ConfigFile),
+    /// Run the proxy before a private Redis and a private PostgreSQL, until Ctrl-C.
+    Dev(dev::Arguments),
     /// Read the configuration and say whether it is valid.
     CheckConfig(ConfigFile),
     /// Create the schema in PostgreSQL or bring it up to date; no proxy has to run.
@@ -94,6 +97,7 @@ impl Cli {
         let fine = |()| ExitCode::SUCCESS;
         match self.command {
             Command::Serve(file) => serve::run(&file.config).map(fine),
+            Command::Dev(arguments) => dev::run(&arguments),
             Command::CheckConfig(file) => check_config::run(&file.config).map(fine),
             Command::Migrate(options) => migrate::run(&options).map(fine),
             Command::Health(arguments) => health::run(&arguments),

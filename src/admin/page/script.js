@@ -63,7 +63,7 @@ function bytes(value) {
 }
 function ms(value) {
   if (value === null || value === undefined) return '–';
-  if (value >= 10000) return `${(value / 1000).toFixed(value >= 100000 ? 0 : 1)} s`;
+  if (value >= 1000) return `${(value / 1000).toFixed(value >= 100000 ? 0 : 1)} s`;
   return `${value >= 100 ? Math.round(value) : +value.toPrecision(2)} ms`;
 }
 function ago(seconds) {
