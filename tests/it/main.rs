@@ -16,6 +16,7 @@ mod engine;
 mod engine_like_redis;
 mod evict;
 mod failover;
+mod faults;
 mod flush;
 mod guarded;
 mod harness;
