@@ -32,7 +32,6 @@ impl Failover {
         over: &CancellationToken,
     ) -> Result<Next, PartError> {
         self.presence.clear();
-        self.gate.open();
         self.route.set_patient(true);
         let mut standing = self.tenure.watch();
         let mut lead = String::new();
@@ -83,7 +82,7 @@ impl Failover {
         self.leave(Leave::Cut).await;
         self.status.set_lead(Lead::Leader, &who_leads(standing));
         self.status.postgres_up.store(true, Ordering::Relaxed);
-        self.route.turn(To::Peer(peer));
+        self.turn(To::Peer(peer));
     }
 
     /// The one that led is gone. True when PostgreSQL leads.

@@ -240,7 +240,7 @@ impl Failover {
     /// PostgreSQL leads again, as before a switch that came to nothing.
     pub(super) fn serve_again(&self, mode: Mode) -> Result<Stage, PartError> {
         let local = self.server(mode)?;
-        self.route.turn(To::Local(local.sender.clone()));
+        self.turn(To::Local(local.sender.clone()));
         Ok(Stage::Served(local))
     }
 
@@ -256,7 +256,7 @@ impl Failover {
         let mut state = local.server.state();
         let opened = state.wait_for(|state| *state != LocalState::Opens);
         let _ = tokio::time::timeout(LAST, opened).await;
-        self.route.turn(To::Local(local.sender.clone()));
+        self.turn(To::Local(local.sender.clone()));
         match self.given_up_to(&local, &back, patience).await {
             Ok(()) => {
                 local.server.stopped().await;
@@ -292,7 +292,7 @@ impl Failover {
             if self.give_back(local).await {
                 return Ok(());
             }
-            self.route.turn(To::Local(local.sender.clone()));
+            self.turn(To::Local(local.sender.clone()));
             tries += 1;
             if tries == TRIES {
                 let late = "Redis did not take the last changes in time, while clients waited";

@@ -213,7 +213,17 @@ impl Failover {
 
     fn turn_to_redis(&self) {
         self.tenure.set_lead(REDIS);
-        self.route.turn(To::Redis);
+        self.turn(To::Redis);
+    }
+
+    /// Has somebody answer.
+    fn turn(&self, to: To) {
+        self.gate.let_go();
+        if let To::Peer(_) = to {
+            // The one that leads waits for PostgreSQL.
+            self.gate.open();
+        }
+        self.route.turn(to);
     }
 
     /// How Redis is; asked from here on.
@@ -229,6 +239,10 @@ impl Failover {
 
     /// Has the connections of clients end.
     async fn leave(&self, how: Leave) {
+        // With `Drained` clients' commands wait before they are handed to a connection.
+        if how == Leave::Cut {
+            self.gate.hold_fast();
+        }
         self.route.turn(To::Nobody(how));
         self.route.left().await;
     }

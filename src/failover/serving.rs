@@ -30,22 +30,19 @@ impl Failover {
                 (Some(peer), _) => {
                     if self.route.peer().as_ref() != Some(&peer) {
                         self.leave(Leave::Cut).await;
-                        // The one that leads waits for PostgreSQL.
-                        self.gate.open();
                         // Should it be gone, somebody else comes to lead within moments.
                         self.route.set_patient(true);
                         self.status.set_lead(Lead::Leader, &who_leads(&now));
-                        self.route.turn(To::Peer(peer));
+                        self.turn(To::Peer(peer));
                     }
                 }
                 // It may still serve; if it is gone too, clients are told.
                 (None, Standing::Away(..)) if self.route.peer().is_some() => {}
                 (None, _) if !self.route.is_local() => {
                     self.leave(Leave::Cut).await;
-                    self.gate.close();
                     self.route.set_patient(false);
                     self.status.clear_lead();
-                    self.route.turn(To::Local(local.sender.clone()));
+                    self.turn(To::Local(local.sender.clone()));
                 }
                 (None, _) => {}
             }

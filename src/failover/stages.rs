@@ -134,7 +134,7 @@ impl Failover {
         let _ = tokio::time::timeout(OPENING, opened.wait_for(|state| *state != LocalState::Opens))
             .await;
         self.route.set_patient(false);
-        self.route.turn(To::Local(local.sender.clone()));
+        self.turn(To::Local(local.sender.clone()));
         loop {
             tokio::select! {
                 () = over.cancelled() => {
@@ -169,7 +169,7 @@ impl Failover {
                 return Ok(Next::Stage(self.to_redis(true)?));
             }
             self.status.set_lead(Lead::Postgres, "Redis did not take everything");
-            self.route.turn(To::Local(local.sender.clone()));
+            self.turn(To::Local(local.sender.clone()));
         }
     }
 

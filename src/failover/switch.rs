@@ -272,7 +272,7 @@ impl Failover {
         self.enter(switch);
         self.mark(false);
         self.status.clear_lead();
-        self.route.turn(To::Local(local.sender.clone()));
+        self.turn(To::Local(local.sender.clone()));
         (Stage::Served(local), Ok(()))
     }
 

@@ -52,6 +52,8 @@ pub struct CommitGate {
     period: AtomicU64,
     /// The first and the last of the latest periods in a row that ended without a commit of what waited.
     failed: [AtomicU64; 2],
+    /// It stays closed, whoever opens it.
+    fast: AtomicBool,
     /// Writes are refused before they reach Redis.
     refusing: AtomicBool,
     next_source: AtomicU64,
@@ -86,6 +88,7 @@ impl CommitGate {
             channel: format!("__tandem:{instance}"),
             period: AtomicU64::new(0),
             failed: [AtomicU64::new(1), AtomicU64::new(0)],
+            fast: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
             next_source: AtomicU64::new(1),
             sources: Mutex::new(HashMap::new()),
@@ -117,8 +120,24 @@ impl CommitGate {
         self.period.fetch_or(1, Ordering::AcqRel);
     }
 
-    /// Releases everything that is held, and holds nothing until [`CommitGate::close`].
+    /// Nobody answers, and what clients send meanwhile goes to whoever answers next: its replies wait for a commit, unless
+    /// the gate is opened after [`CommitGate::let_go`].
+    pub fn hold_fast(&self) {
+        self.fast.store(true, Ordering::Release);
+        self.close();
+    }
+
+    /// Somebody answers from now on, and the gate may be opened.
+    pub fn let_go(&self) {
+        self.fast.store(false, Ordering::Release);
+    }
+
+    /// Releases everything that is held, and holds nothing until [`CommitGate::close`]. Nothing happens
+    /// between [`CommitGate::hold_fast`] and [`CommitGate::let_go`].
     pub fn open(&self) {
+        if self.fast.load(Ordering::Acquire) {
+            return;
+        }
         let end = |period: u64| (period % 2 == 1).then_some(period + 1);
         if self.period.fetch_update(Ordering::AcqRel, Ordering::Acquire, end).is_err() {
             return;
@@ -133,6 +152,9 @@ impl CommitGate {
     /// What waits is given up: its outcome is unknown. What comes later waits as before.
     pub fn give_up(&self) {
         let Some(period) = self.holding_period() else { return };
+        if self.fast.load(Ordering::Acquire) {
+            return;
+        }
         let [first, last] = &self.failed;
         if last.load(Ordering::Acquire) + 2 != period {
             first.store(period, Ordering::Release);
@@ -322,6 +344,21 @@ mod tests {
 
     fn parsed(message: &str) -> Barrier {
         Barrier::parse(message.as_bytes()).expect("own message")
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_while_nobody_answers_waits_for_a_commit() {
+        let gate = CommitGate::new("test");
+        let source = gate.source();
+        gate.hold_fast();
+        let ticket = source.ticket().expect("closed");
+        gate.open();
+        gate.give_up();
+        assert!(!source.released(ticket) && !source.given_up(ticket));
+        gate.let_go();
+        assert!(!source.released(ticket));
+        gate.open();
+        assert!(source.released(ticket) && !gate.holding());
     }
 
     #[tokio::test]

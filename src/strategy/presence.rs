@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{RwLock, mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use super::inspect::Inspections;
 use crate::engine::Db;
@@ -38,6 +38,9 @@ impl Gap {
 
 /// Another proxy that is not heard of for so long is gone. It asks twice a second.
 const OTHERS: Duration = Duration::from_secs(10);
+
+/// How long it may take until misses are attended to again, when a proxy comes to lead or to stand by.
+const SUCCESSION: Duration = Duration::from_secs(1);
 
 /// What became of a key that somebody missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +75,7 @@ pub struct Missing {
 pub struct Presence {
     gaps: AtomicU8,
     /// To whoever brings keys back.
-    missing: Mutex<mpsc::UnboundedSender<Missing>>,
+    missing: watch::Sender<mpsc::UnboundedSender<Missing>>,
     /// When another proxy before the same Redis was heard of last.
     others: Mutex<Option<Instant>>,
     /// Held for reading from the moment at which a command's keys are looked for until it has run, and for writing by
@@ -105,13 +108,13 @@ impl Default for Presence {
 }
 
 impl Presence {
-    /// Redis counts as whole until somebody says otherwise. Misses are errors until somebody
-    /// [attends](Presence::attend) to them.
+    /// Redis counts as whole until somebody says otherwise. Misses wait a moment for somebody who
+    /// [attends](Presence::attend) to them, and are errors then.
     pub fn new() -> Presence {
         let (missing, _) = mpsc::unbounded_channel();
         Presence {
             gaps: AtomicU8::new(0),
-            missing: Mutex::new(missing),
+            missing: watch::Sender::new(missing),
             others: Mutex::default(),
             swaps: RwLock::default(),
             counters: PresenceCounters::default(),
@@ -122,7 +125,7 @@ impl Presence {
     /// From now on misses come here, and to nobody else.
     pub fn attend(&self) -> mpsc::UnboundedReceiver<Missing> {
         let (missing, receiver) = mpsc::unbounded_channel();
-        *self.missing.lock() = missing;
+        self.missing.send_replace(missing);
         receiver
     }
 
@@ -184,10 +187,20 @@ impl Presence {
 
     /// Has keys that Redis lacks brought back from PostgreSQL; one answer per key, in their order.
     pub async fn recall(&self, db: Db, keys: Vec<Bytes>) -> Result<Vec<Recalled>, RecallError> {
-        let (answer, answered) = oneshot::channel();
-        let missing = Missing { db, keys, answer };
-        self.missing.lock().send(missing).map_err(|_| RecallError::Postgres)?;
-        answered.await.unwrap_or(Err(RecallError::Postgres))
+        let mut attending = self.missing.subscribe();
+        loop {
+            let (answer, answered) = oneshot::channel();
+            let missing = Missing { db, keys: keys.clone(), answer };
+            let sent = attending.borrow_and_update().send(missing).is_ok();
+            if sent && let Ok(answer) = answered.await {
+                return answer;
+            }
+            // Whoever attended has ended, and another one may follow.
+            match tokio::time::timeout(SUCCESSION, attending.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(RecallError::Postgres),
+            }
+        }
     }
 }
 
@@ -208,5 +221,21 @@ mod tests {
         assert!(!presence.partial());
         drop(receiver);
         assert_eq!(presence.recall(0, Vec::new()).await, Err(RecallError::Postgres));
+    }
+
+    #[tokio::test]
+    async fn who_comes_to_attend_is_asked_what_the_former_one_left() {
+        let presence = Presence::new();
+        let mut former = presence.attend();
+        let succession = async {
+            drop(former.recv().await.expect("asked"));
+            drop(former);
+            let mut next = presence.attend();
+            let missing = next.recv().await.expect("asked again");
+            missing.answer.send(Ok(vec![Recalled::Absent])).expect("still waiting");
+        };
+        let keys = vec![Bytes::from_static(b"k")];
+        let (answer, ()) = tokio::join!(presence.recall(0, keys), succession);
+        assert_eq!(answer, Ok(vec![Recalled::Absent]));
     }
 }
