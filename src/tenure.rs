@@ -4,6 +4,7 @@
 //! there, by the lease's number and by the writer's; what a leader remembers it may tell while [`Tenure::lasts`] only.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, PostgresAddress};
 use crate::store::{Asked, Held, Holder, Lease, Store, StoreError};
-use crate::strategy::{Role, Status};
+use crate::strategy::{Condition, Role, Status, Witness};
 use crate::upstream::{Backoff, SECURE};
 
 /// How long a lease lasts: a proxy that is paused or cut off is replaced after this time.
 const TIME: Duration = Duration::from_secs(4);
 const RENEWAL: Duration = Duration::from_secs(1);
+/// After so long without an answer PostgreSQL is said to be silent, and slow when the answer comes.
+const SILENT: Duration = Duration::from_secs(1);
 /// How often the others look whether the lease is free, and who answers the holder's clients.
 const LOOK: Duration = Duration::from_millis(100);
 /// So long after an outage of PostgreSQL the others leave the lease to who had it: what PostgreSQL
@@ -39,8 +42,8 @@ pub enum Standing {
     Leader(i64),
     /// Another proxy has it.
     Standby(Arc<Held>),
-    /// PostgreSQL is away, and why.
-    Away(String),
+    /// PostgreSQL is away, how, and why.
+    Away(Condition, String),
 }
 
 /// Shared by all who work under the lease.
@@ -87,8 +90,8 @@ impl Tenure {
             Ok(Standing::Standby(held)) => {
                 Err(StoreError::Held { holder: held.holder.name.clone() })
             }
-            Ok(Standing::Away(message)) => {
-                Err(StoreError::Connection { message, outcome_unknown: false })
+            Ok(Standing::Away(condition, message)) => {
+                Err(StoreError::Connection { message, outcome_unknown: false, condition })
             }
             // The sender lives as long as `self`.
             Ok(Standing::Starting) | Err(_) => Err(StoreError::Fenced),
@@ -126,7 +129,7 @@ impl Tenure {
             let renewed = self.renewed.notified();
             match standing.borrow_and_update().clone() {
                 Standing::Leader(_) if self.lasts() => return,
-                Standing::Starting | Standing::Away(_) => return,
+                Standing::Starting | Standing::Away(..) => return,
                 Standing::Leader(_) | Standing::Standby(_) => {}
             }
             tokio::select! {
@@ -158,7 +161,7 @@ impl Tenure {
                         self.status.admit(None);
                         self.status.set_role(Role::Standby, &held.holder.name);
                     }
-                    Standing::Starting | Standing::Away(_) => {
+                    Standing::Starting | Standing::Away(..) => {
                         self.status.set_role(Role::None, "");
                     }
                 }
@@ -172,6 +175,13 @@ impl Tenure {
     }
 
     fn renew(&self, asked: Instant) {
+        match asked.elapsed() {
+            took if took < SILENT => self.status.postgres.well(Witness::Watch),
+            took => {
+                let why = format!("an answer took {} ms", took.as_millis());
+                self.status.postgres.note(Witness::Watch, Condition::Slow, why);
+            }
+        }
         *self.until.lock() = asked + TIME;
         self.renewed.notify_waiters();
     }
@@ -185,7 +195,7 @@ fn say(before: &Standing, now: &Standing) {
         (_, Standing::Standby(held)) => {
             tracing::info!(holder = %held.holder.name, "standing by: another proxy leads");
         }
-        (Standing::Leader(_), Standing::Away(why)) => {
+        (Standing::Leader(_), Standing::Away(_, why)) => {
             tracing::info!(why, "the lease cannot be renewed");
         }
         _ => {}
@@ -208,6 +218,7 @@ impl Running {
         let _ = self.thread.join();
         self.tenure.status.admit(None);
         self.tenure.set(Standing::Starting);
+        self.tenure.status.postgres.forget(Witness::Watch);
     }
 }
 
@@ -274,7 +285,13 @@ impl Asking {
         while !over.is_cancelled() {
             let since = Instant::now();
             if let Err(error) = self.session().await {
-                self.tenure.set(Standing::Away(error.to_string()));
+                let condition = error.condition().unwrap_or(Condition::Failing);
+                let why = match error {
+                    StoreError::Connection { message, .. } => message,
+                    error => error.to_string(),
+                };
+                self.tenure.status.postgres.note(Witness::Watch, condition, why.as_str());
+                self.tenure.set(Standing::Away(condition, why));
             }
             if since.elapsed() > TIME {
                 backoff.reset();
@@ -329,6 +346,7 @@ impl Asking {
                     }
                 }
                 Asked::Held(held) => {
+                    self.tenure.status.postgres.well(Witness::Watch);
                     self.before = Before::StandingBy;
                     self.tenure.set(Standing::Standby(Arc::new(held)));
                 }
@@ -358,7 +376,15 @@ impl Asking {
                 () = self.over.cancelled() => return Ok(()),
             }
             let asked = Instant::now();
-            lease.renew().await?;
+            let mut renewal = pin!(lease.renew());
+            match tokio::time::timeout(SILENT, &mut renewal).await {
+                Ok(renewed) => renewed?,
+                Err(_) => {
+                    let why = format!("no answer within {SILENT:?}");
+                    self.tenure.status.postgres.note(Witness::Watch, Condition::Silent, why);
+                    renewal.await?;
+                }
+            }
             self.tenure.renew(asked);
         }
     }

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark blocks its own thread only")]
 
 mod clients;
+mod failover;
 mod first_sync;
 mod held_set;
 mod mirror_hincrby;
@@ -39,6 +40,10 @@ const BENCHES: &[(&str, Bench)] = &[
     ("read_through", partial::read_through),
     ("guard", partial::guard),
     ("first_sync", first_sync::million_keys),
+    ("failover", failover::outages),
+    ("degraded", failover::degraded),
+    ("catch_up", failover::catch_up),
+    ("lead_again", failover::lead_again),
 ];
 
 fn main() {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::backends::Look;
 use super::state::App;
 use crate::config::Mode;
-use crate::strategy::{Following, Lead, MirrorState};
+use crate::strategy::{Condition, Following, Lead, MirrorState};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,6 +67,14 @@ pub fn judge(app: &App, look: &Look) -> Health {
     }
     if let Some(Err(error)) = &look.postgres {
         reasons.push(error.clone());
+    }
+    // They answer, and are not well all the same.
+    for (there, backend) in
+        [(look.redis_up(), &status.redis), (look.postgres_up(), &status.postgres)]
+    {
+        // One that is slow does what is asked of it.
+        let ill = there && backend.condition().0 != Condition::Slow;
+        reasons.extend(backend.complaint().filter(|_| ill));
     }
     let (lead, why) = status.lead();
     if lead != Lead::Redis {

@@ -54,10 +54,10 @@ impl Failover {
                     Err(error) => tracing::debug!(%error, "PostgreSQL does not say who leads"),
                 },
                 // PostgreSQL is away: whoever led may still answer.
-                Standing::Starting | Standing::Away(_) if well && lead == REDIS => {
+                Standing::Starting | Standing::Away(..) if well && lead == REDIS => {
                     return self.back_to_redis(false).await.map(Next::Stage);
                 }
-                Standing::Starting | Standing::Away(_) => {}
+                Standing::Starting | Standing::Away(..) => {}
             }
             tokio::select! {
                 () = over.cancelled() => return Ok(Next::Over),
@@ -103,7 +103,7 @@ impl Failover {
             Standing::Starting => false,
             // It is said right after the lease is taken.
             Standing::Standby(held) => !held.lead.is_empty(),
-            Standing::Leader(_) | Standing::Away(_) => true,
+            Standing::Leader(_) | Standing::Away(..) => true,
         });
         let _ = tokio::time::timeout(super::OUTSET, known).await;
     }

@@ -234,7 +234,7 @@ impl Failover {
     fn probing(&self) -> Probing {
         let manager = SideManager::new(self.redis.clone());
         let limit = Duration::from_millis(self.config.redis.hang_timeout_ms);
-        Probing::start(manager, Arc::clone(&self.route), limit)
+        Probing::start(manager, Arc::clone(&self.route), Arc::clone(&self.status), limit)
     }
 
     /// Has the connections of clients end.

@@ -11,6 +11,7 @@ use super::Failover;
 use super::probe::{self, Health};
 use crate::local::StartError;
 use crate::mirror::{Mirror, MirrorError, Stop};
+use crate::strategy::{Status, Witness};
 use crate::upstream::{Route, SideManager};
 
 /// The mirror's commands run deep inside its futures; only what is touched takes memory.
@@ -120,19 +121,26 @@ impl RunningMirror {
 /// Asks Redis how it is, until it is dropped.
 pub struct Probing {
     pub health: watch::Receiver<Health>,
+    status: Arc<Status>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Probing {
-    pub fn start(manager: SideManager, route: Arc<Route>, limit: Duration) -> Probing {
+    pub fn start(
+        manager: SideManager,
+        route: Arc<Route>,
+        status: Arc<Status>,
+        limit: Duration,
+    ) -> Probing {
         let (said, health) = watch::channel(Health::Unknown);
-        let task = tokio::spawn(probe::watch(manager, route, limit, said));
-        Probing { health, task }
+        let task = tokio::spawn(probe::watch(manager, route, Arc::clone(&status), limit, said));
+        Probing { health, status, task }
     }
 }
 
 impl Drop for Probing {
     fn drop(&mut self) {
         self.task.abort();
+        self.status.redis.forget(Witness::Watch);
     }
 }

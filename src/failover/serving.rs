@@ -37,7 +37,7 @@ impl Failover {
                     }
                 }
                 // It may still serve; if it is gone too, clients are told.
-                (None, Standing::Away(_)) if self.route.peer().is_some() => {}
+                (None, Standing::Away(..)) if self.route.peer().is_some() => {}
                 (None, _) if !self.route.is_local() => {
                     self.leave(Leave::Cut).await;
                     self.route.set_patient(false);

@@ -14,7 +14,7 @@ use super::requests::Requests;
 use super::{Back, Failover, Local, Next, Stage, TICK};
 use crate::local::LocalState;
 use crate::mirror::reach;
-use crate::strategy::{Gap, Lead, MirrorState};
+use crate::strategy::{Condition, Gap, Lead, MirrorState};
 use crate::tenure::Standing;
 use crate::upstream::{Leave, SideManager, To};
 
@@ -52,7 +52,7 @@ impl Failover {
             let leads = match standing.borrow_and_update().clone() {
                 Standing::Leader(_) => true,
                 Standing::Standby(_) => false,
-                Standing::Starting | Standing::Away(_) => mirror.leads,
+                Standing::Starting | Standing::Away(..) => mirror.leads,
             };
             if leads != mirror.leads {
                 mirror.yielded().await;
@@ -97,7 +97,10 @@ impl Failover {
             tracing::warn!(reason = why, "Redis is gone: PostgreSQL takes over");
             self.tenure.set_lead(POSTGRES);
             self.leave(Leave::Cut).await;
-            self.rest_of_link().await;
+            // One that hangs has sent nothing for long.
+            if self.status.redis.condition().0 != Condition::Silent {
+                self.rest_of_link().await;
+            }
             if mirror.stop_at_once(over).await {
                 self.mark(true);
                 return self.stand_in();

@@ -22,9 +22,9 @@ use super::server::{Ends, LocalState};
 use crate::config::{Config, Mode};
 use crate::resp::{RequestLimits, encode_error};
 use crate::store::{Store, StoreError};
-use crate::strategy::{CommitGate, Status};
+use crate::strategy::{CommitGate, Status, Witness};
 use crate::tenure::Tenure;
-use crate::upstream::{ConnectError, Connector, SideManager};
+use crate::upstream::{Backoff, ConnectError, Connector, SideManager};
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
@@ -148,7 +148,7 @@ impl Office {
             let manager = SideManager::new(redis.clone());
             tokio::task::spawn_local(Rc::clone(follower).run(manager));
         }
-        let mut pause = FIRST_RETRY;
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         loop {
             let mut served_since = None;
             let outset = Rc::clone(&self.outset);
@@ -157,6 +157,7 @@ impl Office {
                 Ok((period, store)) => {
                     served_since = Some(Instant::now());
                     self.status.set_postgres(true);
+                    self.status.postgres.well(Witness::Work);
                     tracing::info!("PostgreSQL serves");
                     std::mem::take(&mut self.back).cancel();
                     // The workers need not wait for their next look.
@@ -178,19 +179,18 @@ impl Office {
             self.away(&error).await;
             // A server that lets us in may still take nothing, when its disk is full.
             if served_since.is_some_and(|since| since.elapsed() >= LAST_RETRY) {
-                pause = FIRST_RETRY;
+                backoff.reset();
             }
             let mut standing = outset.tenure.watch();
             let news = async {
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
+                    () = backoff.wait() => {}
                     _ = standing.changed() => {}
                 }
             };
             if self.meanwhile(news).await.is_none() {
                 return;
             }
-            pause = (pause * 2).min(LAST_RETRY);
         }
     }
 
@@ -207,6 +207,11 @@ impl Office {
             return;
         }
         let held = matches!(error, Failed::Lead(LeadError::Store(StoreError::Held { .. })));
+        if let Failed::Lead(LeadError::Store(error)) = error
+            && let Some(condition) = error.condition()
+        {
+            self.status.postgres.note(Witness::Work, condition, error.to_string());
+        }
         let news = self.status.set_postgres(held);
         let follower = self.outset.follower.as_ref();
         let owes = follower.is_some_and(|(follower, _)| !follower.debts.is_empty());

@@ -40,7 +40,7 @@ pub use sweep::{SweepError, sweep};
 
 use crate::config::Config;
 use crate::store::{Store, StoreError};
-use crate::strategy::{CommitGate, MirrorState, Missing, Presence, Status};
+use crate::strategy::{CommitGate, Missing, Presence, Status};
 use crate::tenure::Tenure;
 use crate::upstream::{Connector, SideManager, SidePool};
 pub use history::{head, reach};
@@ -136,7 +136,7 @@ impl Mirror {
         }
         shared.gate.refuse(false);
         shared.gate.open();
-        shared.status.mirror.set_state(MirrorState::Off, "");
+        shared.over();
         drained
     }
 }

@@ -14,7 +14,9 @@ use super::spool::SpoolError;
 use super::standby::Standby;
 use crate::config::Config;
 use crate::store::Position;
-use crate::strategy::{CommitGate, Families, Gap, MirrorState, Presence, Status};
+use crate::strategy::{
+    CommitGate, Condition, Families, Gap, MirrorState, Presence, Status, Witness,
+};
 use crate::tenure::Tenure;
 
 /// What the parts of the mirror share.
@@ -118,8 +120,11 @@ impl Shared {
         }
     }
 
-    /// PostgreSQL does not take the stream; says so once per outage.
-    pub fn postgres_gone(&self, error: &dyn Display) {
+    /// PostgreSQL does not take the stream; says so once per outage. `condition`: what that says of it.
+    pub fn postgres_gone(&self, condition: Option<Condition>, error: &dyn Display) {
+        if let Some(condition) = condition {
+            self.status.postgres.note(Witness::Work, condition, error.to_string());
+        }
         let first = {
             let mut outage = self.outage.lock();
             outage.replace(error.to_string()).is_none()
@@ -133,12 +138,32 @@ impl Shared {
         self.refresh();
     }
 
+    /// PostgreSQL lets us in. When it took no writes that proves nothing yet: see [`Shared::postgres_proven`].
     pub fn postgres_back(&self) {
+        if !self.status.postgres.condition().0.refuses_writes() {
+            self.postgres_proven();
+        }
+    }
+
+    /// PostgreSQL is away, or has not shown yet that it is back.
+    pub fn is_out(&self) -> bool {
+        !self.status.postgres_up.load(Ordering::Relaxed) || self.outage.lock().is_some()
+    }
+
+    /// PostgreSQL takes the stream.
+    pub fn postgres_proven(&self) {
         self.status.postgres_up.store(true, Ordering::Relaxed);
+        self.status.postgres.well(Witness::Work);
         if self.outage.lock().take().is_some() {
             tracing::info!("PostgreSQL is back and takes the replication stream");
         }
         self.refresh();
+    }
+
+    /// The mirror has ended, and says nothing of anybody any more.
+    pub fn over(&self) {
+        self.status.mirror.set_state(MirrorState::Off, "");
+        self.status.postgres.forget(Witness::Work);
     }
 
     /// PostgreSQL has noted what a flushed Redis lacks.

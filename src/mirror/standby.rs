@@ -20,7 +20,7 @@ use super::{Mirror, Shared, Stop, evictions, others, watch};
 use crate::engine::{Loaded, Need, Part, to_object};
 use crate::rdb;
 use crate::store::{Store, StoreError};
-use crate::strategy::{Gap, MirrorState, RecallError};
+use crate::strategy::{Gap, RecallError};
 use crate::tenure::Standing;
 use crate::upstream::{Backoff, SideError, SideManager};
 
@@ -76,7 +76,7 @@ impl Mirror {
         drop(tasks);
         shared.gate.refuse(false);
         shared.gate.open();
-        shared.status.mirror.set_state(MirrorState::Off, "");
+        shared.over();
         true
     }
 }
@@ -86,8 +86,8 @@ async fn watch_postgres(shared: Arc<Shared>) {
     let mut standing = shared.tenure.watch();
     loop {
         match standing.borrow_and_update().clone() {
-            Standing::Away(why) => shared.postgres_gone(&why),
-            Standing::Standby(_) | Standing::Leader(_) => shared.postgres_back(),
+            Standing::Away(condition, why) => shared.postgres_gone(Some(condition), &why),
+            Standing::Standby(_) | Standing::Leader(_) => shared.postgres_proven(),
             Standing::Starting => {}
         }
         if standing.changed().await.is_err() {

@@ -17,7 +17,7 @@ use super::registry::Arrival;
 use super::session::Session;
 use super::{Listeners, Shared};
 use crate::resp::Protocol;
-use crate::strategy::Fault;
+use crate::strategy::{Fault, Status};
 use crate::tls::ServerTls;
 use crate::upstream::{ClientWriter, Context, Key, Outbox, Pace, Pool, Secure};
 
@@ -224,12 +224,17 @@ fn welcome(
     }
     sessions.spawn_local(async move {
         let leave = leave;
-        if AssertUnwindSafe(session.run()).catch_unwind().await.is_err() {
-            leave.0.status.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(client = id, "a client's task panicked; its connection is closed");
-        }
+        contained(&leave.0.status, id, session.run()).await;
         leave.0.registry.remove(id);
     });
+}
+
+/// Runs a client's task. A panic in it ends it alone.
+async fn contained(status: &Status, client: u64, task: impl Future<Output = ()>) {
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        status.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(client, "a client's task panicked; its connection is closed");
+    }
 }
 
 /// Counts a client out, whichever way it goes.
@@ -238,5 +243,44 @@ struct Leave(Arc<Shared>);
 impl Drop for Leave {
     fn drop(&mut self) {
         self.0.status.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::config::{Ack, Mode};
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_client_only() {
+        let status = Status::new(Mode::RedisOnly, Ack::Redis);
+        let (mut client, connection) = tokio::io::duplex(16);
+        let (served, counted) = tokio::join!(
+            async {
+                contained(&status, 1, async move {
+                    let _connection = connection;
+                    tokio::task::yield_now().await;
+                    panic!("a defect");
+                })
+                .await;
+                client.read(&mut [0]).await
+            },
+            async {
+                let mut rounds = 0;
+                contained(&status, 2, async {
+                    for _ in 0..10 {
+                        tokio::task::yield_now().await;
+                        rounds += 1;
+                    }
+                })
+                .await;
+                rounds
+            }
+        );
+        assert_eq!(served.ok(), Some(0), "the connection has ended");
+        assert_eq!(counted, 10, "the other client is served");
+        assert_eq!(status.panics.load(Ordering::Relaxed), 1);
     }
 }

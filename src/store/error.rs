@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use crate::strategy::Condition;
+
 /// What went wrong with PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -14,6 +16,7 @@ pub enum StoreError {
         message: String,
         /// COMMIT was on its way: the transaction may have arrived or not. Read the position.
         outcome_unknown: bool,
+        condition: Condition,
     },
     #[error("PostgreSQL did not answer within {} ms", after.as_millis())]
     Timeout {
@@ -77,6 +80,17 @@ impl StoreError {
         }
     }
 
+    /// What it says of PostgreSQL; `None`: nothing.
+    pub fn condition(&self) -> Option<Condition> {
+        match self {
+            StoreError::Connection { condition, .. } => Some(*condition),
+            StoreError::Timeout { .. } => Some(Condition::Silent),
+            StoreError::Server { code, .. } => Some(condition_of(code)),
+            StoreError::Fenced | StoreError::Held { .. } => None,
+            _ => Some(Condition::Failing),
+        }
+    }
+
     /// Marks that COMMIT had been sent when the error came.
     pub(super) fn during_commit(mut self) -> StoreError {
         if let StoreError::Connection { outcome_unknown, .. }
@@ -96,6 +110,21 @@ fn is_outage(code: &str) -> bool {
     CLASSES.iter().any(|class| code.starts_with(class)) || CODES.contains(&code)
 }
 
+/// What a SQLSTATE says of the server.
+fn condition_of(code: &str) -> Condition {
+    match code {
+        "25006" => Condition::ReadOnly,
+        "53100" => Condition::DiskFull,
+        "53200" => Condition::OutOfMemory,
+        "53300" => Condition::TooManyConnections,
+        "57P03" => Condition::Loading,
+        "57P01" | "57P02" => Condition::Lost,
+        "57014" => Condition::Silent,
+        code if code.starts_with("28") => Condition::WrongPassword,
+        _ => Condition::Failing,
+    }
+}
+
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> StoreError {
         if let Some(db) = error.as_db_error() {
@@ -105,7 +134,8 @@ impl From<tokio_postgres::Error> for StoreError {
             // The server ends the session with these, whatever was under way.
             if db.code().code().starts_with("57P") || db.severity() == "FATAL" {
                 let message = db.message().to_owned();
-                return StoreError::Connection { message, outcome_unknown: false };
+                let condition = condition_of(db.code().code());
+                return StoreError::Connection { message, outcome_unknown: false, condition };
             }
             let mut message = db.message().to_owned();
             if let Some(detail) = db.detail() {
@@ -113,12 +143,15 @@ impl From<tokio_postgres::Error> for StoreError {
             }
             return StoreError::Server { code: db.code().code().to_owned(), message };
         }
-        let mut message = error.to_string();
+        let (mut message, mut condition) = (error.to_string(), Condition::Lost);
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
             message = format!("{message}: {cause}");
+            if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+                condition = io.into();
+            }
             source = cause.source();
         }
-        StoreError::Connection { message, outcome_unknown: false }
+        StoreError::Connection { message, outcome_unknown: false, condition }
     }
 }

@@ -1,6 +1,7 @@
 //! The five strategies, what has to be safe before a write is acknowledged, and the state of the
 //! backends that everybody sees.
 
+mod backend;
 mod families;
 mod following;
 mod gate;
@@ -9,6 +10,7 @@ mod meters;
 mod presence;
 mod status;
 
+pub use backend::{Backend, Condition, Witness};
 pub use families::Families;
 pub use following::{FollowerStatus, Following};
 pub use gate::{Barrier, BarrierSource, CommitGate, Ticket, Watcher};

@@ -5,6 +5,7 @@ use parking_lot::RwLock;
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
+use super::backend::{Backend, Condition, Witness};
 use super::following::{FollowerStatus, Following};
 use super::meters::{Histogram, Meters, SIZES};
 use crate::config::{Ack, Mode};
@@ -197,6 +198,8 @@ pub struct Status {
     pub started: Instant,
     pub redis_up: AtomicBool,
     pub postgres_up: AtomicBool,
+    pub redis: Backend,
+    pub postgres: Backend,
     pub mirror: MirrorStatus,
     pub follower: FollowerStatus,
     /// Who leads where Redis does by configuration, and why it is somebody else.
@@ -228,6 +231,8 @@ impl Status {
             started: Instant::now(),
             redis_up: AtomicBool::new(false),
             postgres_up: AtomicBool::new(false),
+            redis: Backend::new("Redis"),
+            postgres: Backend::new("PostgreSQL"),
             mirror: MirrorStatus::default(),
             follower: FollowerStatus::default(),
             lead: RwLock::default(),
@@ -251,6 +256,9 @@ impl Status {
 
     pub fn set_strategy(&self, strategy: Mode) {
         self.strategy.store(strategy as u8, Ordering::Release);
+        // Others look from now on.
+        self.redis.forget(Witness::Work);
+        self.postgres.forget(Witness::Work);
     }
 
     /// How the strategy came to be in force.
@@ -323,9 +331,31 @@ impl Status {
         *self.lead.write() = Default::default();
     }
 
+    /// How Redis is for clients' connections. Where it is mirrored or follows, whoever watches it says so.
+    pub fn note_lanes(&self, condition: Condition, why: &str) {
+        if self.strategy() == Mode::RedisOnly {
+            self.redis.note(Witness::Work, condition, why);
+        }
+    }
+
     /// Notes whether PostgreSQL is there; true when that is news.
     pub fn set_postgres(&self, up: bool) -> bool {
         self.postgres_up.swap(up, Ordering::Relaxed) != up
+    }
+
+    /// Why the effective mode is not the strategy, for people; empty when it is.
+    pub fn mode_reason(&self) -> String {
+        let mode = self.mode();
+        let (lead, why) = self.lead();
+        match lead {
+            _ if mode == self.strategy().as_str() => String::new(),
+            Lead::Leader => why,
+            _ => {
+                let ill = [&self.redis, &self.postgres].map(Backend::complaint);
+                let ill: Vec<String> = ill.into_iter().flatten().collect();
+                if ill.is_empty() { why } else { ill.join("; ") }
+            }
+        }
     }
 
     /// The effective mode: what the configured strategy has come to with the backends as they are.

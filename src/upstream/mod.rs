@@ -7,6 +7,7 @@
 mod backoff;
 mod barrier;
 mod chunks;
+mod condition;
 mod conn;
 mod connect;
 mod deliver;

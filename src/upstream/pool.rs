@@ -13,7 +13,7 @@ use super::{
     driver, handshake,
 };
 use crate::resp::Protocol;
-use crate::strategy::{CommitGate, Meter, Status};
+use crate::strategy::{CommitGate, Condition, Meter, Status};
 
 /// What makes connections interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +70,7 @@ impl Context {
     pub(super) fn learn(&self, facts: &ServerFacts) {
         if self.connector.is_redis() {
             self.status.redis_up.store(true, Ordering::Relaxed);
+            self.status.note_lanes(Condition::Well, "");
         }
         *self.facts.write() = facts.clone();
     }
@@ -324,6 +325,7 @@ impl Pool {
         }
         if self.context.connector.is_redis() {
             self.context.status.redis_up.store(false, Ordering::Relaxed);
+            self.context.status.note_lanes(Condition::from(&error), &error.to_string());
         }
         *self.down.borrow_mut() = Some(error.to_string());
         if self.probing.replace(true) {

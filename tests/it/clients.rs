@@ -4,8 +4,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use support::{Certificates, Port, Postgres, Redis, Tandem};
+use support::compare::Sides;
+use support::{Certificates, Port, Postgres, Redis, Tandem, wait_for};
 
 /// The directory that `tests/clients/install` fills; None, visibly, where nobody has run it.
 pub(crate) fn installed(what: &str) -> Option<PathBuf> {
@@ -46,6 +48,12 @@ fn run(command: &mut Command, redis: &mut Redis, tandem: &mut Tandem, port: u16)
         match fault {
             "kill redis" => redis.kill9(),
             "start redis" => redis.restart(),
+            "pause redis" => redis.pause(),
+            "resume redis" => redis.resume(),
+            "wait for redis" => wait_for("Redis to lead", Duration::from_secs(60), || {
+                let status = tandem.status();
+                status["lead"] == "redis" && status["mirror_state"] == "streaming"
+            }),
             "restart proxy" => {
                 tandem.kill9();
                 tandem.restart();
@@ -116,6 +124,22 @@ fn redis_py(mode: &str) {
 #[test]
 fn ioredis_redis_only() {
     ioredis("redis_only");
+}
+
+/// With its default settings, while PostgreSQL stands in for Redis.
+#[test]
+fn ioredis_loses_nothing_when_redis_fails() {
+    let Some(dir) = installed("node_modules/ioredis") else { return };
+    let (mut redis, postgres) = (Redis::start(), Postgres::start());
+    let options = Tandem::new(env!("CARGO_BIN_EXE_tandem")).redis(&redis).postgres(&postgres);
+    let mut tandem = options.mode("dual_write").allow("").start();
+    tandem.wait_holding(true);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/ioredis_failover.cjs");
+    let mut command = Command::new("node");
+    command.arg(script).env("NODE_PATH", dir.join("node_modules"));
+    let port = tandem.port();
+    run(&mut command, &mut redis, &mut tandem, port);
+    Sides::new(&redis, &postgres).assert_equal();
 }
 
 #[test]

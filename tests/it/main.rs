@@ -18,6 +18,7 @@ mod engine_like_redis;
 mod errors;
 mod evict;
 mod failover;
+mod faults;
 mod flush;
 mod guarded;
 mod harness;

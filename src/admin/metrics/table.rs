@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::{Out, Scrape};
 use crate::commands::Group;
 use crate::config::Mode;
-use crate::strategy::{Fault, MirrorState, MirrorStatus, Status};
+use crate::strategy::{Condition, Fault, MirrorState, MirrorStatus, Status};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
@@ -76,6 +76,21 @@ pub const METRICS: &[Metric] = &[
             out.labelled(&["postgres"], flag(s.look.postgres_up()));
         }
     }),
+    metric(
+        "tandem_backend_condition",
+        Gauge,
+        &["backend", "condition"],
+        "1 for the condition that the backend was found in.",
+        |s, out| {
+            let backends = [("redis", &s.status().redis), ("postgres", &s.status().postgres)];
+            for (name, backend) in backends {
+                let now = backend.condition().0;
+                for condition in Condition::ALL {
+                    out.labelled(&[name, condition.as_str()], flag(condition == now));
+                }
+            }
+        },
+    ),
     metric(
         "tandem_backend_round_trip_seconds",
         Histogram,

@@ -9,6 +9,7 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{self, Value};
 
 use super::{Follower, Role, Run, weight};
+use crate::strategy::{Condition, Witness};
 use crate::upstream::{Backoff, SideError, SideManager};
 
 /// Sent at once.
@@ -33,6 +34,7 @@ impl Follower {
                 }
                 Err(error) => error,
             };
+            self.status.redis.note(Witness::Work, Condition::from(&ended), ended.to_string());
             self.connected.set(false);
             self.status.redis_up.store(false, Ordering::Relaxed);
             self.progress.notify_waiters();
@@ -55,6 +57,7 @@ impl Follower {
         }
         self.evicted.set(has_evicted(&mut connection).await?);
         self.connected.set(true);
+        self.status.redis.well(Witness::Work);
         self.status.redis_up.store(true, Ordering::Relaxed);
         self.progress.notify_waiters();
         self.report();

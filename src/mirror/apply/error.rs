@@ -1,5 +1,6 @@
 use crate::mirror::spool::SpoolError;
 use crate::store::StoreError;
+use crate::strategy::Condition;
 use crate::upstream::SideError;
 
 /// Why applying stopped. All of them lead to the same: spool, reconnect, go on from what
@@ -21,6 +22,16 @@ pub enum ApplyError {
     Led,
     #[error("a commit task panicked")]
     Panicked,
+}
+
+impl ApplyError {
+    /// What it says of PostgreSQL; `None`: nothing.
+    pub fn condition(&self) -> Option<Condition> {
+        match self {
+            ApplyError::Store(error) => error.condition(),
+            _ => None,
+        }
+    }
 }
 
 impl From<StoreError> for ApplyError {

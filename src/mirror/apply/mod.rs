@@ -313,7 +313,7 @@ impl Applier {
         };
         let only_position =
             delta.is_empty() && rereads_added.is_empty() && rereads_done.is_empty() && !refill;
-        let moved = *durable != position;
+        let moved = *durable != position || self.shared.is_out();
         if only_position && !(moved && (force || self.position_written.elapsed() >= IDLE_POSITION))
         {
             self.withheld.landed();
@@ -352,6 +352,9 @@ impl Applier {
         let Some(flight) = self.in_flight.take() else { return Ok(()) };
         self.committed_seq = flight.seq;
         self.backoff.reset();
+        if self.shared.is_out() {
+            self.shared.postgres_proven();
+        }
         let mirror = &self.shared.status.mirror;
         mirror.commits.fetch_add(1, Ordering::Relaxed);
         mirror.effects.fetch_add(flight.received.len() as u64, Ordering::Relaxed);

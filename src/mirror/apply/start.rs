@@ -69,8 +69,17 @@ impl Applier {
 
     /// Waits for PostgreSQL and goes on from what it has.
     pub(super) async fn recover(&mut self, error: ApplyError) {
-        missed(&self.shared, &error).await;
-        self.spill();
+        match &error {
+            // What waits there cannot be had: Redis has it.
+            ApplyError::Spool(error) => {
+                self.spill();
+                self.shared.lose_log(error);
+            }
+            error => {
+                missed(&self.shared, error).await;
+                self.spill();
+            }
+        }
         loop {
             self.shared.pause(self.backoff.next_delay()).await;
             let result = match open(&self.shared).await {
@@ -137,7 +146,7 @@ impl Applier {
 /// PostgreSQL does not let us write. While another proxy has the lease, whoever started the mirror ends it.
 async fn missed(shared: &Shared, error: &ApplyError) {
     if !matches!(error, ApplyError::StandingBy) {
-        return shared.postgres_gone(error);
+        return shared.postgres_gone(error.condition(), error);
     }
     shared.tenure.doubt();
     let mut standing = shared.tenure.watch();

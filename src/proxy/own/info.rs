@@ -67,6 +67,8 @@ impl Session {
             crate::config::Ack::Redis => "redis",
         };
         let ((lead, why), (role, leader)) = (status.lead(), status.role());
+        let (redis, redis_reason) = status.redis.condition();
+        let (postgres, postgres_reason) = status.postgres.condition();
         let switched = status.switched();
         let (at, by) = switched.last.unwrap_or_default();
         vec![
@@ -77,6 +79,7 @@ impl Session {
             ("strategy_switched_by", by.replace(['\r', '\n'], " ")),
             ("strategy_switching_to", switched.to.map_or("", |to| to.as_str()).into()),
             ("mode", status.mode().into()),
+            ("mode_reason", status.mode_reason()),
             ("role", role.as_str().into()),
             ("leader", leader.replace(['\r', '\n'], " ")),
             ("lead", lead.as_str().into()),
@@ -84,6 +87,10 @@ impl Session {
             ("failovers", load(&status.failovers)),
             ("ack", ack.into()),
             ("ack_holding", flag(shared.gate.holding())),
+            ("redis_state", redis.as_str().into()),
+            ("redis_reason", redis_reason),
+            ("postgres_state", postgres.as_str().into()),
+            ("postgres_reason", postgres_reason),
             ("redis_up", flag(status.redis_up.load(Ordering::Relaxed))),
             ("postgres_up", flag(status.postgres_up.load(Ordering::Relaxed))),
             ("mirror_state", mirror.state().as_str().into()),

@@ -35,9 +35,9 @@ impl Session {
         };
         let reply = match (subcommand.as_slice(), request.words.len()) {
             (b"status", 2) => map(&|_| true),
-            (b"strategy", 2) => {
-                map(&|name| name.starts_with("strategy") || matches!(name, "mode" | "ack"))
-            }
+            (b"strategy", 2) => map(&|name| {
+                name.starts_with("strategy") || matches!(name, "mode" | "mode_reason" | "ack")
+            }),
             (b"strategy", 3) => self.switch_strategy(request, false).await,
             (b"strategy", 4) if request.option(3) == b"force" => {
                 self.switch_strategy(request, true).await

@@ -19,6 +19,7 @@ use super::{Position, StoreError, db_column};
 use crate::engine::Db;
 use crate::engine::delta::KeyId;
 use crate::rdb::Object;
+use crate::strategy::Condition;
 use copy::Chunk;
 use tables::Tables;
 
@@ -113,6 +114,7 @@ impl BulkLoader {
             _ => StoreError::Connection {
                 message: "the bulk load was ended".into(),
                 outcome_unknown: false,
+                condition: Condition::Lost,
             },
         }
     }

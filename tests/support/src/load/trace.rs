@@ -17,6 +17,7 @@ pub type Command = Vec<Vec<u8>>;
 pub struct Trace {
     /// In the order of the recording; a connection's batches follow each other.
     batches: Vec<Batch>,
+    recorded: Duration,
 }
 
 #[derive(Debug)]
@@ -50,13 +51,14 @@ impl Trace {
         Some(trace.unwrap_or_else(|e| panic!("read {}: {e}", path.display())))
     }
 
-    /// Reads gzipped JSON lines: `c` the connection, `b` the batch, an array of arrays of arguments whose bytes
+    /// Reads gzipped JSON lines: `t` the time in ms, `c` the connection, `b` the batch, an array of arrays of arguments whose bytes
     /// are written as Latin-1 code points.
     pub fn read(path: &Path) -> io::Result<Trace> {
         let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let mut batches = Vec::new();
+        let (mut batches, mut times) = (Vec::new(), Vec::new());
         for line in BufReader::new(GzDecoder::new(File::open(path)?)).lines() {
             let line: serde_json::Value = serde_json::from_str(&line?)?;
+            times.extend(line["t"].as_f64());
             let connection = line["c"].as_u64().ok_or_else(|| bad("no connection"))?;
             let commands = line["b"].as_array().ok_or_else(|| bad("no batch"))?;
             let mut batch = Batch { connection, bytes: Vec::new(), commands: Vec::new() };
@@ -69,7 +71,13 @@ impl Trace {
             }
             batches.push(batch);
         }
-        Ok(Trace { batches })
+        let span = times.last().zip(times.first()).map_or(0.0, |(last, first)| last - first);
+        Ok(Trace { batches, recorded: Duration::from_secs_f64(span.max(0.0) / 1000.0) })
+    }
+
+    /// How long the recording took.
+    pub fn recorded(&self) -> Duration {
+        self.recorded
     }
 
     /// The first `batches` alone.

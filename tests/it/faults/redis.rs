@@ -1,0 +1,244 @@
+//! What becomes of Redis, and of the line to it.
+
+use std::time::Duration;
+
+use support::{Client, Line, Postgres, Redis, Value, wait_for};
+
+use super::{Counting, LIMIT, Stand};
+
+/// PostgreSQL takes over while `strike` lasts, and Redis leads again after `heal`.
+fn taken_over(
+    stand: &mut Stand,
+    condition: &str,
+    strike: impl FnOnce(&mut Stand),
+    heal: impl FnOnce(&mut Stand),
+) {
+    let before = stand.changes("Redis");
+    let counting = Counting::start(&stand.tandem);
+    wait_for("a write", LIMIT, || stand.tandem.client().run("GET n") != Value::Nil);
+    strike(stand);
+    stand.wait_condition("redis", condition);
+    stand.assert_degraded("postgres_only", condition);
+    let reason = stand.tandem.status()["lead_reason"].clone();
+    assert!(!reason.is_empty(), "who leads instead is said without a reason");
+    // It stays so, and is said once; at most the broken connection is noticed before.
+    std::thread::sleep(Duration::from_millis(500));
+    stand.wait_condition("redis", condition);
+    assert!(stand.changes("Redis") <= before + 2, "{}", stand.tandem.log());
+    heal(stand);
+    stand.wait_well();
+    let count = counting.end();
+    // For the moment of the change nobody answers, or Redis in its own words.
+    count.assert_errors(&["UNAVAILABLE", "NOAUTH", "READONLY", "LOADING"]);
+    stand.assert_counted(&count);
+}
+
+#[test]
+fn a_redis_that_refuses_connections() {
+    taken_over(
+        &mut Stand::new(),
+        "refused",
+        |stand| stand.to_redis.set(Line::Refused),
+        |stand| stand.to_redis.set(Line::Clear),
+    );
+}
+
+#[test]
+fn a_redis_behind_a_silent_line() {
+    taken_over(
+        &mut Stand::new(),
+        "silent",
+        |stand| stand.to_redis.set(Line::Silent),
+        |stand| stand.to_redis.set(Line::Clear),
+    );
+}
+
+#[test]
+fn a_redis_at_the_end_of_a_half_open_line() {
+    taken_over(
+        &mut Stand::new(),
+        "silent",
+        |stand| stand.to_redis.set(Line::HalfOpen),
+        |stand| stand.to_redis.set(Line::Clear),
+    );
+}
+
+#[test]
+fn a_redis_that_became_read_only() {
+    let other = Redis::start();
+    taken_over(
+        &mut Stand::new(),
+        "read_only",
+        |stand| {
+            let follow = format!("REPLICAOF 127.0.0.1 {}", other.port());
+            assert_eq!(stand.redis.client().run(&follow), Value::ok());
+        },
+        |stand| assert_eq!(stand.redis.client().run("REPLICAOF NO ONE"), Value::ok()),
+    );
+}
+
+#[test]
+fn a_redis_with_another_password() {
+    taken_over(
+        &mut Stand::new(),
+        "wrong_password",
+        |stand| {
+            let mut direct = stand.redis.client();
+            direct.run("CONFIG SET requirepass another");
+            direct.run("CLIENT KILL TYPE normal SKIPME yes");
+            direct.run("CLIENT KILL TYPE replica");
+        },
+        |stand| {
+            let mut direct = stand.redis.client();
+            direct.run("AUTH another");
+            assert_eq!(direct.call(["CONFIG", "SET", "requirepass", ""]), Value::ok());
+        },
+    );
+}
+
+/// PostgreSQL serves on until the data are loaded.
+#[test]
+fn a_redis_that_loads_its_data() {
+    let redis = Redis::options()
+        .with("key-load-delay", "2000")
+        .with("loading-process-events-interval-bytes", "1024")
+        .start();
+    let mut stand = Stand::with(redis, Postgres::start(), |options| options);
+    let mut client = stand.tandem.client();
+    for n in 0..1500 {
+        assert_eq!(client.call(["SET", &format!("key:{n}"), &"x".repeat(64)]), Value::ok());
+    }
+    stand.redis.save();
+    let counting = Counting::start(&stand.tandem);
+    stand.redis.kill9();
+    let Stand { tandem, redis, .. } = &mut stand;
+    std::thread::scope(|scope| {
+        scope.spawn(|| redis.restart());
+        wait_for("Redis to load", LIMIT, || tandem.status()["redis_state"] == "loading");
+        assert!(tandem.status()["mode_reason"].contains("loading"), "{:?}", tandem.status());
+        assert_eq!(tandem.client().run("GET key:7"), Value::bulk("x".repeat(64)));
+    });
+    stand.wait_well();
+    let count = counting.end();
+    count.assert_errors(&["UNAVAILABLE", "LOADING"]);
+    stand.assert_counted(&count);
+}
+
+/// Redis answers, and says itself why it takes no writes: clients hear that, and read on.
+fn refuses_writes(
+    stand: &Stand,
+    condition: &str,
+    word: &str,
+    strike: impl Fn(&mut Client),
+    heal: impl Fn(&mut Client),
+) {
+    let counting = Counting::start(&stand.tandem);
+    let mut direct = stand.redis.client();
+    wait_for("the fault", LIMIT, || {
+        strike(&mut direct);
+        stand.tandem.status()["redis_state"] == condition
+    });
+    stand.wait_condition("redis", condition);
+    let mut client = stand.tandem.client();
+    wait_for(
+        "the error",
+        LIMIT,
+        || matches!(client.run("SET k 1"), Value::Error(error) if error.starts_with(word)),
+    );
+    assert!(!client.run("GET n").is_error());
+    let status = stand.tandem.status();
+    assert_eq!((status["lead"].as_str(), status["mode"].as_str()), ("redis", "dual_write"));
+    let health = crate::admin::get(&stand.tandem, "/admin/database/health").data();
+    let why = condition.replace('_', " ");
+    assert!(health["reasons"][0].as_str().is_some_and(|text| text.contains(&why)), "{health}");
+    wait_for("a write", LIMIT, || {
+        heal(&mut direct);
+        client.run("SET k 2") == Value::ok()
+    });
+    stand.wait_well();
+    let count = counting.end();
+    count.assert_errors(&[word]);
+    stand.assert_counted(&count);
+    assert_eq!(stand.tandem.status()["failovers"], "0");
+}
+
+#[test]
+fn a_redis_that_is_out_of_memory() {
+    let limit = |direct: &mut Client, bytes: &str| {
+        assert_eq!(direct.call(["CONFIG", "SET", "maxmemory", bytes]), Value::ok());
+    };
+    refuses_writes(
+        &Stand::new(),
+        "out_of_memory",
+        "OOM",
+        |direct| limit(direct, "1"),
+        |direct| limit(direct, "0"),
+    );
+}
+
+#[test]
+fn a_redis_that_cannot_save() {
+    let stand = Stand::new();
+    // Nothing can be renamed to a directory.
+    let dump = stand.redis.dir().join("dump.rdb");
+    let _ = std::fs::remove_file(&dump);
+    std::fs::create_dir(&dump).expect("made");
+    // One may be under way.
+    let save = |direct: &mut Client| {
+        direct.run("BGSAVE");
+    };
+    refuses_writes(
+        &stand,
+        "cannot_save",
+        "MISCONF",
+        |direct| {
+            direct.call(["CONFIG", "SET", "save", "3600 1000000"]);
+            save(direct);
+        },
+        |direct| {
+            let _ = std::fs::remove_dir(&dump);
+            save(direct);
+        },
+    );
+}
+
+/// As long as it answers in time nobody takes over.
+#[test]
+fn a_line_to_redis_that_is_slow_or_cut() {
+    let stand = Stand::new();
+    let counting = Counting::start(&stand.tandem);
+    for line in [
+        Line::Delayed(Duration::from_millis(50)),
+        Line::Throttled(200_000),
+        Line::Split(7),
+        Line::Clear,
+    ] {
+        stand.to_redis.set(line);
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    let count = counting.end();
+    assert_eq!((count.unknown, count.errors.len()), (0, 0), "{count:?}");
+    assert_eq!(stand.tandem.status()["failovers"], "0");
+    let counting = Counting::start(&stand.tandem);
+    for _ in 0..5 {
+        stand.to_redis.cut();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let cut = counting.end();
+    cut.assert_errors(&["UNAVAILABLE"]);
+    stand.assert_counted(&cut);
+}
+
+/// A Redis that takes half of the time after which it would count as gone is said to be slow.
+#[test]
+fn a_redis_that_is_slow_is_said_to_be() {
+    let redis = Redis::start();
+    let stand = Stand::with(redis, Postgres::start(), |options| {
+        options.set("redis", "hang_timeout_ms", 3000)
+    });
+    stand.to_redis.set(Line::Delayed(Duration::from_millis(1000)));
+    stand.wait_condition("redis", "slow");
+    stand.to_redis.set(Line::Clear);
+    stand.wait_well();
+    assert_eq!(stand.tandem.status()["failovers"], "0");
+}
