@@ -43,6 +43,7 @@ mod switch;
 mod sync;
 mod tls;
 mod tls_clients;
+mod traces;
 mod unknown;
 mod users;
 mod views;

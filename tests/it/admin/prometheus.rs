@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::{find_program, wait_for};
-use tandem::admin::{METRICS, MetricKind};
+use tandem::admin::{MetricKind, all_metrics};
 
 use super::{Trio, get};
 
@@ -26,7 +26,7 @@ fn the_output_is_what_the_table_says() {
     });
     let text = get(&tandem, "/metrics").text;
     let mut types = BTreeSet::new();
-    for metric in METRICS {
+    for metric in all_metrics() {
         let line = format!("# TYPE {} {}", metric.name, metric.kind.as_str());
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{text}");
