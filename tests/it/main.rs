@@ -33,6 +33,7 @@ mod relay;
 mod replica;
 mod restarts;
 mod scanner;
+mod secrets;
 mod sentinel;
 mod served;
 mod served_events;
