@@ -74,9 +74,10 @@ pub struct Route {
 
 impl Route {
     pub fn new(to: To) -> Arc<Route> {
+        let nobody = matches!(to, To::Nobody(_));
         Arc::new(Route {
-            held: AtomicBool::new(matches!(to, To::Nobody(_))),
-            pauses: Mutex::default(),
+            held: AtomicBool::new(nobody),
+            pauses: Mutex::new((Duration::ZERO, nobody.then(Instant::now))),
             now: watch::Sender::new(Turn { number: 0, to }),
             left: Mutex::default(),
             patient: AtomicBool::new(false),

@@ -174,7 +174,9 @@ fn slow_log_and_monitor_show_what_redis_shows() {
             .redis(&other)
             .postgres(&postgres)
             .mode(mode)
+            .allow("PostgreSQL is not reachable")
             .start();
+        wait_for("service", LIMIT, || tandem.client().run("SET text value") == Value::ok());
         let (own_slow, own_monitored) = watched(|| tandem.client());
         assert_eq!((own_slow, own_monitored), (slow.clone(), monitored.clone()), "{mode}");
     }
