@@ -239,7 +239,9 @@ async fn bring_back(
         .iter()
         .zip(&states)
         .filter_map(|(name, state)| match state {
-            State::Found { dump, expires_at_ms, .. } => Some((name, dump, expires_at_ms.unwrap_or(0))),
+            State::Found { dump, expires_at_ms, .. } => {
+                Some((name, dump, expires_at_ms.unwrap_or(0)))
+            }
             _ => None,
         })
         .collect();

@@ -66,7 +66,9 @@ impl Session {
         let keys = missing.into_iter().flatten().collect();
         let recalled = self.worker.shared.presence.recall(self.key.db, keys).await.ok()?;
         let mut answered = 0;
-        for (careful, (reply, recalled)) in left.iter().zip(replies.iter().zip(recalled)).take(at_once) {
+        for (careful, (reply, recalled)) in
+            left.iter().zip(replies.iter().zip(recalled)).take(at_once)
+        {
             match recalled {
                 Recalled::Absent => self.hand_over(reply, None),
                 Recalled::Back(content) if careful.name() == "get" => {
