@@ -7,6 +7,9 @@ use super::stop::{Answer, Need, Part};
 use super::{Call, Db, End, Keyspace};
 use crate::resp::Reply;
 
+/// No command's name is longer.
+const MAX_NAME: usize = 32;
+
 /// One command of the engine.
 pub struct Command {
     /// Lower case.
@@ -74,10 +77,11 @@ static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Command, ahash::RandomS
 
 /// The command of this name, in any case.
 pub fn find(name: &[u8]) -> Option<&'static Command> {
-    if let Some(command) = BY_NAME.get(name) {
-        return Some(command);
-    }
-    BY_NAME.get(name.to_ascii_lowercase().as_slice()).copied()
+    let mut lower = [0; MAX_NAME];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    BY_NAME.get(&*lower).copied()
 }
 
 /// What a call will probably need, for loading ahead.

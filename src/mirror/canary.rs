@@ -3,7 +3,7 @@
 //! watched beside it.
 
 use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{self, RedisResult};
+use bb8_redis::redis::{self, Pipeline, RedisResult};
 use bytes::Bytes;
 use hashbrown::HashMap;
 
@@ -61,13 +61,15 @@ impl Canaries {
         self.known.clear();
     }
 
-    /// Watches those of the keys that Redis lacks, and a key of each of their databases.
+    /// Watches those of the keys that Redis lacks, and a key of each of their databases. `behind` adds what is
+    /// to be sent behind each try to watch, which the last one was for just those keys.
     pub async fn watch_lacking(
         &mut self,
         connection: &mut MultiplexedConnection,
         names: Vec<Name>,
+        behind: impl FnMut(&[Name], &mut Pipeline),
     ) -> RedisResult<Watched> {
-        self.watch(connection, databases(&names), names).await
+        self.watch(connection, databases(&names), names, behind).await
     }
 
     /// Watches a key of each database; see [`Watched::swaps`].
@@ -76,7 +78,7 @@ impl Canaries {
         connection: &mut MultiplexedConnection,
         names: &[Name],
     ) -> RedisResult<Option<Swaps>> {
-        Ok(self.watch(connection, databases(names), Vec::new()).await?.swaps)
+        Ok(self.watch(connection, databases(names), Vec::new(), |_, _| ()).await?.swaps)
     }
 
     async fn watch(
@@ -84,6 +86,7 @@ impl Canaries {
         connection: &mut MultiplexedConnection,
         dbs: Vec<Db>,
         mut names: Vec<Name>,
+        mut behind: impl FnMut(&[Name], &mut Pipeline),
     ) -> RedisResult<Watched> {
         let mut swaps = None;
         loop {
@@ -94,7 +97,7 @@ impl Canaries {
                 swaps = Some(Swaps::read(connection).await?);
             }
             let all: Vec<&Name> = canaries.iter().chain(&names).collect();
-            let there = watch(connection, &all).await?;
+            let there = watch(connection, &all, |pipe| behind(&names, pipe)).await?;
             let (canaries_there, there) = there.split_at(canaries.len().min(there.len()));
             let gone = canaries.iter().zip(canaries_there).filter(|(_, there)| !**there);
             let gone: Vec<Db> = gone.map(|((db, _), _)| *db).collect();
@@ -147,7 +150,11 @@ fn databases(names: &[Name]) -> Vec<Db> {
 }
 
 /// Watches the keys; which of them are there.
-async fn watch(connection: &mut MultiplexedConnection, names: &[&Name]) -> RedisResult<Vec<bool>> {
+async fn watch(
+    connection: &mut MultiplexedConnection,
+    names: &[&Name],
+    behind: impl FnOnce(&mut Pipeline),
+) -> RedisResult<Vec<bool>> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
@@ -158,5 +165,6 @@ async fn watch(connection: &mut MultiplexedConnection, names: &[&Name]) -> Redis
         pipe.cmd("WATCH").arg(&key[..]).ignore();
         pipe.cmd("EXISTS").arg(&key[..]);
     }
+    behind(&mut pipe);
     pipe.query_async(connection).await
 }

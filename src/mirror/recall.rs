@@ -1,7 +1,7 @@
 //! Brings keys that Redis lacks back from PostgreSQL, when somebody misses them.
 //!
 //! One task serves all clients in batches, so a key that many miss at once is loaded once. Per batch:
-//! `WATCH` the keys that Redis really lacks and publish a mark; where the mark comes by in the
+//! `WATCH` the keys that Redis really lacks and publish a mark, in one round trip; where the mark comes by in the
 //! stream the applier says what PostgreSQL has; a transaction restores that, unless somebody
 //! touched one of the keys since they are watched. So nothing that was deleted or replaced meanwhile
 //! comes back.
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bb8::ManageConnection;
 use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{self, Pipeline, Value};
+use bb8_redis::redis::{self, Pipeline};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -20,10 +20,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::apply::{PASS_OVER, recall_message};
+use super::apply::{PASS_OVER, now_ms, recall_message};
 use super::canary::{Canaries, Swaps, Watched};
 use super::standby;
-use crate::engine::Db;
+use crate::engine::{Db, Value, to_object};
+use crate::rdb;
 use crate::strategy::{Gap, MirrorState, Missing, RecallError, Recalled};
 use crate::traces;
 use crate::upstream::{SideError, SideManager};
@@ -32,6 +33,8 @@ use crate::upstream::{SideError, SideManager};
 const BATCH: usize = 512;
 /// How long the mirror may take to reach a mark, unless it takes over a snapshot.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// A key that expires sooner, by this clock, Redis may take for expired by its own.
+const LASTS_MS: i64 = 1000;
 /// How often it is looked whether there is anything to wait for.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -43,9 +46,40 @@ pub enum State {
         dump: Bytes,
         /// Unix time in ms.
         expires_at_ms: Option<i64>,
+        /// The content of a string.
+        content: Option<Bytes>,
     },
     /// Not to be had now; asking again may help.
     Unknown,
+}
+
+impl State {
+    /// Of a complete value that is there.
+    pub fn of(value: &Value, expires_at_ms: Option<i64>) -> State {
+        let content = match value {
+            Value::String(content) => content.clone(),
+            _ => None,
+        };
+        match to_object(value) {
+            Some(object) => {
+                State::Found { dump: rdb::encode_dump(&object), expires_at_ms, content }
+            }
+            None => State::Unknown,
+        }
+    }
+
+    /// What a client may be told that Redis has, when it has been restored there: not what it may already
+    /// take for expired.
+    fn told(&self, now_ms: i64) -> Option<Recalled> {
+        match self {
+            State::Found { content: Some(content), expires_at_ms, .. }
+                if expires_at_ms.is_none_or(|at_ms| at_ms > now_ms + LASTS_MS) =>
+            {
+                Some(Recalled::Back(content.clone()))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A key and the database it is in.
@@ -58,16 +92,41 @@ pub struct Recalls {
     waiting: Mutex<(u64, HashMap<u64, Question>)>,
 }
 
-impl Recalls {
-    fn ask(&self, names: Vec<Name>) -> (u64, oneshot::Receiver<Vec<State>>) {
-        let (sender, receiver) = oneshot::channel();
-        let mut waiting = self.waiting.lock();
+/// A question whose mark is on its way. Dropping it takes the question back.
+struct Asked<'a> {
+    shared: &'a Shared,
+    number: u64,
+    states: oneshot::Receiver<Vec<State>>,
+    /// Snapshots that had begun before it was asked.
+    syncs: u64,
+}
+
+impl<'a> Asked<'a> {
+    fn new(shared: &'a Shared, names: &[Name]) -> Asked<'a> {
+        let syncs = full_syncs(shared);
+        let (sender, states) = oneshot::channel();
+        let mut waiting = shared.recalls.waiting.lock();
         waiting.0 += 1;
         let number = waiting.0;
-        waiting.1.insert(number, (names, sender));
-        (number, receiver)
+        waiting.1.insert(number, (names.to_vec(), sender));
+        drop(waiting);
+        Asked { shared, number, states, syncs }
     }
 
+    /// Sends the mark.
+    fn publish(&self, pipe: &mut Pipeline) {
+        let channel = self.shared.gate.channel();
+        pipe.cmd("PUBLISH").arg(channel).arg(recall_message(self.number)).ignore();
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        drop(self.shared.recalls.take(self.number));
+    }
+}
+
+impl Recalls {
     /// The question whose mark has come by.
     pub fn take(&self, number: u64) -> Option<Question> {
         self.waiting.lock().1.remove(&number)
@@ -151,9 +210,15 @@ async fn bring_back(
     names.sort_unstable();
     names.dedup();
     let mut known = HashMap::new();
+    let mut asked = None;
+    let ask = |names: &[Name], pipe: &mut Pipeline| {
+        if !shared.standby.is_on() {
+            asked.insert(Asked::new(shared, names)).publish(pipe);
+        }
+    };
     // Watched from here on.
     let Watched { lacking: watched, swaps } =
-        link.canaries.watch_lacking(connection, names).await.map_err(refused)?;
+        link.canaries.watch_lacking(connection, names, ask).await.map_err(refused)?;
     if watched.is_empty() {
         return Ok(known);
     }
@@ -162,26 +227,26 @@ async fn bring_back(
         if shared.standby.is_on() {
             break standby::states(shared, connection, &watched).await?;
         }
-        let syncs = full_syncs(shared);
-        let (number, states) = shared.recalls.ask(watched.clone());
-        let states = match publish(shared, connection, number).await {
-            Ok(()) => states_at_mark(shared, states, syncs).await,
-            Err(error) => Err(error),
-        };
-        match states {
-            Ok(Some(states)) => break states,
-            Ok(None) => drop(shared.recalls.take(number)),
-            Err(error) => {
-                shared.recalls.take(number);
-                return Err(error);
+        let mut question = match asked.take() {
+            Some(question) => question,
+            None => {
+                let (question, mut pipe) = (Asked::new(shared, &watched), redis::pipe());
+                question.publish(&mut pipe);
+                pipe.query_async::<()>(connection).await.map_err(refused)?;
+                question
             }
+        };
+        if let Some(states) = states_at_mark(&mut question).await? {
+            break states;
         }
     };
     let found: Vec<(&Name, &Bytes, i64)> = watched
         .iter()
         .zip(&states)
         .filter_map(|(name, state)| match state {
-            State::Found { dump, expires_at_ms } => Some((name, dump, expires_at_ms.unwrap_or(0))),
+            State::Found { dump, expires_at_ms, .. } => {
+                Some((name, dump, expires_at_ms.unwrap_or(0)))
+            }
             _ => None,
         })
         .collect();
@@ -193,18 +258,31 @@ async fn bring_back(
             _ => {}
         }
     }
-    match (restored, swaps) {
+    let in_place = match (restored, swaps) {
         (Ok(true), Some(before)) => {
             let after = Swaps::read(connection).await.map_err(refused)?;
-            if !after.none_since(&before) {
+            let in_place = after.none_since(&before);
+            if !in_place {
                 let names: Vec<Name> = found.iter().map(|(name, ..)| (*name).clone()).collect();
                 drop_copies(shared, connection, &names).await?;
             }
+            in_place
         }
-        (Ok(true), None) => {}
-        (Ok(false), _) => link.canaries.forget(),
+        (Ok(true), None) => true,
+        (Ok(false), _) => {
+            link.canaries.forget();
+            false
+        }
         // Whatever the connection is in the middle of ends with it.
-        (Err(_), _) => link.connection = None,
+        (Err(_), _) => {
+            link.connection = None;
+            false
+        }
+    };
+    if in_place {
+        let now_ms = now_ms();
+        let told = watched.into_iter().zip(&states);
+        known.extend(told.filter_map(|(name, state)| Some((name, Ok(state.told(now_ms)?)))));
     }
     Ok(known)
 }
@@ -267,30 +345,17 @@ pub fn select(pipe: &mut Pipeline, selected: &mut Option<Db>, db: Db) {
     }
 }
 
-async fn publish(
-    shared: &Shared,
-    connection: &mut MultiplexedConnection,
-    number: u64,
-) -> Result<(), RecallError> {
-    let mut publish = redis::cmd("PUBLISH");
-    publish.arg(shared.gate.channel()).arg(recall_message(number));
-    publish.query_async::<()>(connection).await.map_err(refused)
-}
-
 fn full_syncs(shared: &Shared) -> u64 {
     shared.status.mirror.full_syncs.load(Ordering::Relaxed)
 }
 
-/// What the applier says when the mark comes by; `None`: a snapshot has begun since `syncs`, the mark may be
-/// part of what it stands for and never come by.
-async fn states_at_mark(
-    shared: &Shared,
-    mut states: oneshot::Receiver<Vec<State>>,
-    syncs: u64,
-) -> Result<Option<Vec<State>>, RecallError> {
+/// What the applier says when the mark comes by; `None`: a snapshot has begun since it was sent, the mark may be
+/// part of what that stands for and never come by.
+async fn states_at_mark(asked: &mut Asked<'_>) -> Result<Option<Vec<State>>, RecallError> {
+    let Asked { shared, states, syncs, .. } = asked;
     let mut waited = Duration::ZERO;
     loop {
-        match tokio::time::timeout(LOOK, &mut states).await {
+        match tokio::time::timeout(LOOK, &mut *states).await {
             Ok(Ok(states)) => return Ok(Some(states)),
             Ok(Err(_)) => return Err(RecallError::Postgres),
             Err(_) if !shared.status.postgres_up.load(Ordering::Relaxed) => {
@@ -298,7 +363,7 @@ async fn states_at_mark(
             }
             Err(_) => match shared.status.mirror.state() {
                 MirrorState::Syncing => {}
-                MirrorState::Streaming if full_syncs(shared) != syncs => return Ok(None),
+                MirrorState::Streaming if full_syncs(shared) != *syncs => return Ok(None),
                 _ if waited >= PATIENCE => return Err(RecallError::Postgres),
                 _ => waited += LOOK,
             },
@@ -324,8 +389,8 @@ async fn restore(
         select(&mut pipe, &mut selected, *db);
         pipe.cmd("RESTORE").arg(&key[..]).arg(*at_ms).arg(&dump[..]).arg("ABSTTL").ignore();
     }
-    let done: Value = pipe.query_async(connection).await.map_err(refused)?;
-    let done = done != Value::Nil;
+    let done: redis::Value = pipe.query_async(connection).await.map_err(refused)?;
+    let done = done != redis::Value::Nil;
     if done {
         let count = found.len() as u64;
         shared.presence.counters.recalled.fetch_add(count, Ordering::Relaxed);

@@ -17,8 +17,7 @@ use tokio::task::JoinSet;
 
 use super::recall::{self, Name, State};
 use super::{Mirror, Shared, Stop, evictions, others, watch};
-use crate::engine::{Loaded, Need, Part, to_object};
-use crate::rdb;
+use crate::engine::{Loaded, Need, Part};
 use crate::store::{Store, StoreError};
 use crate::strategy::{Gap, RecallError};
 use crate::tenure::Standing;
@@ -222,10 +221,5 @@ fn state(loaded: Loaded) -> State {
     if found.expires_at_ms.is_some_and(|at_ms| at_ms <= super::apply::now_ms()) {
         return State::Absent;
     }
-    match to_object(&found.value) {
-        Some(object) => {
-            State::Found { dump: rdb::encode_dump(&object), expires_at_ms: found.expires_at_ms }
-        }
-        None => State::Unknown,
-    }
+    State::of(&found.value, found.expires_at_ms)
 }

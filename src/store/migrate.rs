@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (6, include_str!("../../schema/0006_failover.sql")),
     (7, include_str!("../../schema/0007_several_proxies.sql")),
     (8, include_str!("../../schema/0008_strategy_log.sql")),
+    (9, include_str!("../../schema/0009_fewer_index_entries.sql")),
 ];
 
 /// Applies what is missing, in one transaction under an advisory lock: any number of proxies may start

@@ -246,10 +246,11 @@ impl Store {
         rows.iter().map(key_row).collect()
     }
 
-    /// At most `limit` keys whose time was over at `now_ms` (Unix time in ms), the longest past first.
+    /// At most `limit` keys whose time was over at `now_ms` (Unix time in ms), roughly the longest past first.
     pub async fn expired(&self, now_ms: i64, limit: u32) -> Result<Vec<(Db, Bytes)>, StoreError> {
-        let query = "SELECT db, key FROM keys WHERE expires_at_ms < $1
-                     ORDER BY expires_at_ms LIMIT $2";
+        let query = "SELECT db, key FROM keys
+                     WHERE expires_window <= $1::bigint >> 12 AND expires_at_ms < $1
+                     ORDER BY expires_window LIMIT $2";
         let limit = i64::from(limit);
         let rows = self.session.run(self.session.client().query(query, &[&now_ms, &limit])).await?;
         db_keys(&rows)

@@ -42,13 +42,16 @@ const OTHERS: Duration = Duration::from_secs(10);
 /// How long it may take until misses are attended to again, when a proxy comes to lead or to stand by.
 const SUCCESSION: Duration = Duration::from_secs(1);
 
-/// What became of a key that somebody missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of a key that somebody missed. Where several are asked for together, the answers other than
+/// [`Recalled::Again`] hold at one moment after that.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recalled {
     /// Redis has it, or somebody has just touched it: look again.
     Again,
-    /// Neither Redis nor PostgreSQL had it at a moment after it was asked for.
+    /// Neither Redis nor PostgreSQL had it.
     Absent,
+    /// It was brought back to Redis, a string with this content.
+    Back(Bytes),
 }
 
 /// Why missing keys could not be looked for; the reply of a command that needs them.

@@ -1,5 +1,7 @@
 //! `EVAL`, `EVALSHA`, their read-only forms, and `SCRIPT`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::api::hex_sha1;
@@ -55,7 +57,16 @@ impl Scripts {
     ) -> Answer<Reply> {
         let (keys, args) = keys_and_args(call, number::int(call.arg(2)?)?)?;
         let source = call.arg(1)?;
-        let sha = hex_sha1(source);
+        let sha = match self.known.get(source) {
+            Some(sha) => Arc::clone(sha),
+            None => {
+                let sha = hex_sha1(source);
+                self.compile(&sha, Some(source))?;
+                let sha = Arc::<str>::from(sha);
+                self.known.insert(source.clone(), Arc::clone(&sha));
+                sha
+            }
+        };
         self.compile(&sha, Some(source))?;
         self.run_script(keyspace, call, &sha, read_only, (keys, args))
     }
@@ -146,6 +157,7 @@ impl Scripts {
                     return Err(Stop::error("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
                 }
                 self.cache.clear();
+                self.known.clear();
                 self.eval = None;
                 Ok(Reply::OK)
             }

@@ -38,6 +38,8 @@ mod session;
 mod shebang;
 mod straits;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hashbrown::HashMap;
 
@@ -62,6 +64,8 @@ pub struct Scripts {
     shared: Shared,
     /// By SHA1 in hex.
     cache: HashMap<String, Script, ahash::RandomState>,
+    /// The SHA1 of each script that has come as its text.
+    known: HashMap<Bytes, Arc<str>, ahash::RandomState>,
     libraries: Libraries,
     /// Made when first used, and anew after a flush or when it ran out of memory.
     eval: Option<Interpreter>,
@@ -97,6 +101,7 @@ impl Scripts {
         Scripts {
             shared: Shared::new(outside),
             cache: HashMap::default(),
+            known: HashMap::default(),
             libraries: Libraries::default(),
             eval: None,
             functions: None,

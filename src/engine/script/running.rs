@@ -14,9 +14,9 @@ pub struct Running(Mutex<Option<Current>>);
 #[derive(Debug)]
 struct Current {
     since: Instant,
-    /// SHA1 in hex, or the function's name.
-    name: String,
     kind: Kind,
+    /// Of a function, with the command that calls it.
+    name: String,
     command: Vec<Bytes>,
     /// How many libraries and functions there are.
     counts: (usize, usize),
@@ -96,10 +96,12 @@ impl Running {
     }
 
     pub(super) fn begin(&self, name: &str, kind: Kind, command: &[Bytes], counts: (usize, usize)) {
+        // Nobody is told which script runs.
+        let (name, command) = if kind == Kind::Function { (name, command) } else { ("", &[][..]) };
         *self.0.lock() = Some(Current {
             since: Instant::now(),
-            name: name.into(),
             kind,
+            name: name.into(),
             command: command.to_vec(),
             counts,
             wrote: false,

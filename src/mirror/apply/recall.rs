@@ -3,9 +3,8 @@
 use bytes::Bytes;
 
 use super::{Applier, ApplyError, now_ms};
-use crate::engine::{Db, Keyspace, Need, Part, Stop, to_object};
+use crate::engine::{Db, Keyspace, Need, Part, Stop};
 use crate::mirror::recall::State;
-use crate::rdb;
 
 /// A key may be asked for this often before it is taken to be absent: every load brings what was asked
 /// for, so only a defect gets there.
@@ -73,10 +72,5 @@ impl Applier {
 
 fn read(keyspace: &mut Keyspace, db: Db, key: &Bytes) -> Result<State, Stop> {
     let Some(entry) = keyspace.whole_value(db, key)? else { return Ok(State::Absent) };
-    Ok(match to_object(&entry.value) {
-        Some(object) => {
-            State::Found { dump: rdb::encode_dump(&object), expires_at_ms: entry.expires_at_ms }
-        }
-        None => State::Unknown,
-    })
+    Ok(State::of(&entry.value, entry.expires_at_ms))
 }

@@ -14,6 +14,13 @@ pub(in crate::proxy) struct Careful {
     pub block: Option<Block>,
 }
 
+impl Careful {
+    /// The command's name.
+    pub fn name(&self) -> &'static str {
+        self.request.command.map_or("", |command| command.name)
+    }
+}
+
 /// Requests of one kind that follow each other.
 pub(in crate::proxy) struct Batch {
     /// Redis may lack keys.

@@ -15,6 +15,33 @@ pub fn may_miss(name: &str, keys: usize, reply: &[u8]) -> bool {
     }
 }
 
+/// Reads of one key that answer like this only when it is missing.
+const OF_MISSING: &[(&str, &[&str])] = &[
+    ("get", &["$-1", "_"]),
+    ("exists", &[":0"]),
+    ("type", &["+none"]),
+    ("ttl", &[":-2"]),
+    ("pttl", &[":-2"]),
+    ("expiretime", &[":-2"]),
+    ("pexpiretime", &[":-2"]),
+    ("dump", &["$-1", "_"]),
+    ("hgetall", &["*0", "%0"]),
+    ("hkeys", &["*0"]),
+    ("hvals", &["*0"]),
+    ("hlen", &[":0"]),
+    ("smembers", &["*0", "~0"]),
+    ("scard", &[":0"]),
+    ("llen", &[":0"]),
+    ("zcard", &[":0"]),
+];
+
+/// True when the answer to a read of one key says for certain that it is missing.
+pub fn tells_absence(name: &str, reply: &[u8]) -> bool {
+    let Some(line) = reply.strip_suffix(b"\r\n") else { return false };
+    let known = OF_MISSING.iter().find(|(command, _)| *command == name);
+    known.is_some_and(|(_, lines)| lines.iter().any(|known| known.as_bytes() == line))
+}
+
 /// True when there is nothing in the reply. Inside of lists a `0` is a cursor.
 fn empty(reply: &[u8], top: bool) -> bool {
     let line = memchr::memchr(b'\r', reply).map_or(reply, |end| &reply[..end]);
@@ -75,6 +102,16 @@ mod tests {
             ",1.5\r\n",
         ] {
             assert!(!may_miss("x", 1, reply.as_bytes()), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn some_answers_tell_that_the_key_is_missing() {
+        for (name, reply) in [("get", "$-1\r\n"), ("get", "_\r\n"), ("hgetall", "%0\r\n")] {
+            assert!(tells_absence(name, reply.as_bytes()), "{name} {reply:?}");
+        }
+        for (name, reply) in [("hget", "$-1\r\n"), ("get", "$0\r\n\r\n"), ("strlen", ":0\r\n")] {
+            assert!(!tells_absence(name, reply.as_bytes()), "{name} {reply:?}");
         }
     }
 

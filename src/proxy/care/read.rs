@@ -3,38 +3,84 @@
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::content::may_miss;
+use super::content::{may_miss, tells_absence};
 use super::{Careful, split};
 use crate::proxy::session::Session;
+use crate::resp::{Reply, encode};
 use crate::strategy::Recalled;
 use crate::upstream::{Captured, Conn, Lost, Target};
 
 impl Session {
-    /// Runs reads on the lane. From the first answer on that may be due to a missing key, they run again together
-    /// with a look at their keys, and once more when what is missing has been brought back. What misses keys then
-    /// runs with them in place.
+    /// Runs reads on the lane. From the first answer on that may be due to a missing key, they run once more when
+    /// what is known to be missing has been brought back. What is still without content runs together
+    /// with a look at its keys ([`Session::read_whole`]), and what misses keys then runs with them in place.
     pub(super) async fn read_with_care(&mut self, batch: Vec<Careful>) {
-        let asked = match self.current_lane() {
-            Ok(lane) => run(&lane, &batch).await,
-            Err(lost) => Err(lost),
-        };
-        let captured = match asked {
-            Ok(captured) => captured,
-            Err(lost) => return self.refuse(&lost, batch.len()),
-        };
-        let replies = split(&captured.frame, batch.len()).unwrap_or_default();
-        let misses = |(careful, reply): (&Careful, &&[u8])| {
-            let name = careful.request.command.map_or("", |command| command.name);
-            may_miss(name, careful.needs.keys.len(), reply)
-        };
-        let good = batch.iter().zip(&replies).position(misses).unwrap_or(replies.len());
-        for reply in &replies[..good] {
-            self.hand_over(reply, captured.hold.as_ref());
+        let mut left = &batch[..];
+        for last in [false, true] {
+            let asked = match self.current_lane() {
+                Ok(lane) => run(&lane, left).await,
+                Err(lost) => Err(lost),
+            };
+            let captured = match asked {
+                Ok(captured) => captured,
+                Err(lost) => return self.refuse(&lost, left.len()),
+            };
+            let replies = split(&captured.frame, left.len()).unwrap_or_default();
+            let misses = |(careful, reply): (&Careful, &&[u8])| {
+                may_miss(careful.name(), careful.needs.keys.len(), reply)
+            };
+            let good = left.iter().zip(&replies).position(misses).unwrap_or(replies.len());
+            for reply in &replies[..good] {
+                self.hand_over(reply, captured.hold.as_ref());
+            }
+            left = &left[good..];
+            if last || left.is_empty() {
+                break;
+            }
+            match self.bring_back_missing(left, &replies[good..]).await {
+                Some(answered) => left = &left[answered..],
+                None => break,
+            }
+            if left.is_empty() {
+                return;
+            }
         }
-        match self.read_whole(&batch[good..]).await {
+        match self.read_whole(left).await {
             Ok(left) => self.run_under_watch(left).await,
             Err((lost, left)) => self.refuse(&lost, left),
         }
+    }
+
+    /// Has the keys brought back that are missing by these replies, if the first one's is; how many of the reads are
+    /// answered by that.
+    async fn bring_back_missing(&mut self, left: &[Careful], replies: &[&[u8]]) -> Option<usize> {
+        let missing = |(careful, reply): (&Careful, &&[u8])| match &careful.needs.keys[..] {
+            [(_, key)] if tells_absence(careful.name(), reply) => Some(key.clone()),
+            _ => None,
+        };
+        let missing: Vec<Option<Bytes>> = left.iter().zip(replies).map(missing).collect();
+        if missing.first().is_none_or(Option::is_none) {
+            return None;
+        }
+        let at_once = missing.iter().take_while(|key| key.is_some()).count();
+        let keys = missing.into_iter().flatten().collect();
+        let recalled = self.worker.shared.presence.recall(self.key.db, keys).await.ok()?;
+        let mut answered = 0;
+        for (careful, (reply, recalled)) in
+            left.iter().zip(replies.iter().zip(recalled)).take(at_once)
+        {
+            match recalled {
+                Recalled::Absent => self.hand_over(reply, None),
+                Recalled::Back(content) if careful.name() == "get" => {
+                    let mut reply = Vec::with_capacity(content.len() + 16);
+                    encode(&Reply::Bulk(content), self.key.protocol, &mut reply);
+                    self.hand_over(&reply, None);
+                }
+                _ => break,
+            }
+            answered += 1;
+        }
+        Some(answered)
     }
 
     /// Runs them while no keys are being put in place.

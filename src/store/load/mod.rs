@@ -1,5 +1,5 @@
-//! Reads: needs are answered precisely, in two round trips however many there are: the keys, then
-//! every table that has something to say about them, at once.
+//! Reads: needs are answered precisely, in two round trips however many there are: the keys with the strings, then
+//! every other table that has something to say about them, at once.
 
 mod lists;
 mod members;
@@ -29,7 +29,6 @@ struct Wanted<'a> {
 /// The needs of one type that have something to load.
 #[derive(Default)]
 struct Wants<'a> {
-    strings: Vec<Wanted<'a>>,
     opaque: Vec<Wanted<'a>>,
     lists: Vec<Wanted<'a>>,
     sets: Vec<Wanted<'a>>,
@@ -49,7 +48,8 @@ pub async fn load(
         .collect();
     let dbs: Vec<i32> = needs.iter().map(|need| super::db_column(need.db)).collect();
     let names: Vec<&[u8]> = needs.iter().map(|need| &need.key[..]).collect();
-    let rows = client.query(&statements.keys, &[&dbs, &names]).await?;
+    let contents: Vec<bool> = needs.iter().map(|need| need.part != Part::Meta).collect();
+    let rows = client.query(&statements.keys, &[&dbs, &names, &contents]).await?;
     let mut wants = Wants::default();
     for row in &rows {
         let index = number(row)?;
@@ -70,8 +70,7 @@ async fn fill(
     answers: &mut [Loaded],
 ) -> Result<(), StoreError> {
     // All requests are on their way before the first answer is waited for.
-    let (strings, opaque, lists, sets, zsets, hashes, streams) = try_join!(
-        whole(client, &statements.strings, &wants.strings),
+    let (opaque, lists, sets, zsets, hashes, streams) = try_join!(
         whole(client, &statements.opaque, &wants.opaque),
         lists::load(client, statements, &wants.lists),
         members::load_sets(client, statements, &wants.sets),
@@ -79,15 +78,11 @@ async fn fill(
         members::load_hashes(client, statements, &wants.hashes),
         streams::load(client, statements, &wants.streams),
     )?;
-    let content = |rows: Vec<Row>| -> Result<HashMap<KeyId, Bytes>, StoreError> {
-        rows.iter().map(|row| Ok((row.try_get(0)?, bytes(row, 1)?))).collect()
-    };
-    let (strings, opaque) = (content(strings)?, content(opaque)?);
+    let dump = |row: &Row| Ok::<_, StoreError>((row.try_get(0)?, bytes(row, 1)?));
+    let opaque: HashMap<KeyId, Bytes> = opaque.iter().map(dump).collect::<Result<_, _>>()?;
     for answer in answers.iter_mut().filter_map(|answer| answer.found.as_mut()) {
-        match &mut answer.value {
-            Value::String(value) => *value = strings.get(&answer.id).cloned(),
-            Value::Opaque(value) => *value = opaque.get(&answer.id).cloned(),
-            _ => {}
+        if let Value::Opaque(value) = &mut answer.value {
+            *value = opaque.get(&answer.id).cloned();
         }
     }
     lists::fill(&wants.lists, lists, answers)?;
@@ -105,7 +100,8 @@ impl<'a> Wants<'a> {
             Kind::List => self.lists.push(wanted),
             Kind::Stream => self.streams.push(wanted),
             _ if only_meta => {}
-            Kind::String => self.strings.push(wanted),
+            // It has come with the row.
+            Kind::String => {}
             Kind::Opaque => self.opaque.push(wanted),
             Kind::Set => self.sets.push(wanted),
             Kind::ZSet => self.zsets.push(wanted),
@@ -114,14 +110,16 @@ impl<'a> Wants<'a> {
     }
 }
 
-/// The key's own row as a value of which nothing is loaded.
+/// The key's own row as a value of which nothing is loaded, but for the content of a string.
 fn found(row: &Row) -> Result<Found, StoreError> {
     let code: i16 = row.try_get(2)?;
     let len = row.try_get::<_, i64>(4)?.unsigned_abs();
     let kind = Kind::from_code(code)
         .ok_or_else(|| StoreError::Corrupt(format!("a key has the unknown type {code}")))?;
     let value = match kind {
-        Kind::String => Value::String(None),
+        Kind::String => {
+            Value::String(row.try_get::<_, Option<&[u8]>>(6)?.map(Bytes::copy_from_slice))
+        }
         Kind::Opaque => Value::Opaque(None),
         Kind::List => Value::List(List::unloaded(len, 0, 0)),
         Kind::Set => Value::Set(Members::unloaded(len)),

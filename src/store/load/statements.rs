@@ -3,8 +3,12 @@ use crate::store::session::statements;
 statements! {
     /// The reads, prepared once per session.
     Statements {
-    keys = "SELECT u.n, k.id, k.kind, k.expires_at_ms, k.len, k.version
-        FROM unnest($1::integer[], $2::bytea[]) WITH ORDINALITY AS u (db, key, n)
+    // A string comes with its row, when more than the row is wanted.
+    keys = "SELECT u.n, k.id, k.kind, k.expires_at_ms, k.len, k.version,
+            CASE WHEN u.content AND k.kind = 1
+                 THEN (SELECT s.value FROM strings s WHERE s.key_id = k.id) END
+        FROM unnest($1::integer[], $2::bytea[], $3::boolean[])
+             WITH ORDINALITY AS u (db, key, content, n)
         JOIN keys k ON k.db = u.db AND index_form(k.key) = index_form(u.key)";
     sizes = "SELECT u.n, k.len, coalesce((SELECT octet_length(s.value) FROM strings s
             WHERE s.key_id = k.id AND k.kind = 1), 0)
@@ -15,7 +19,6 @@ statements! {
     names_behind = "SELECT key, kind, expires_at_ms FROM keys
         WHERE db = $1 AND index_form(key) > index_form($2::bytea)
         ORDER BY index_form(key) LIMIT $3";
-    strings = "SELECT key_id, value FROM strings WHERE key_id = ANY($1::bigint[])";
     opaque = "SELECT key_id, dump FROM opaque WHERE key_id = ANY($1::bigint[])";
 
     hashes = "SELECT key_id, field, value FROM hashes WHERE key_id = ANY($1::bigint[])";

@@ -8,9 +8,9 @@ use crate::engine::Db;
 use crate::engine::keyspace::{Entry, Keyspace, Slot};
 use crate::engine::value::{Members, ORDERED, Score, Value, ZSet};
 
-/// Members of a sorted set up to which it is copied. Of others a copy also keeps their order, so these are copied as long
-/// as that is shown.
-const FEW_SCORES: usize = 32;
+/// Members of a sorted set up to which it is copied, which also copies their order by score. Of others a copy keeps the
+/// order in which they came, so these are copied as long as that is shown.
+const FEW_SCORES: usize = 4;
 
 /// What was known of a member, as in the collection: `None`: nothing, `Some(None)`: that it is absent.
 #[derive(Debug)]
