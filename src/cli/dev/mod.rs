@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             };
             children.start(&proxy(dir, &ports)?)?;
             children.until(|| is_ready(ports.admin)).await?;
-            announce(arguments, dir, &ports)?;
+            announce(arguments, (dir, &data), &ports)?;
             children.until_one_ends().await
         };
         let ended = tokio::select! {
@@ -153,7 +153,11 @@ fn is_ready(admin: u16) -> bool {
     agent.get(format!("http://127.0.0.1:{admin}/ready")).call().is_ok()
 }
 
-fn announce(arguments: &Arguments, dir: &Path, ports: &Ports) -> anyhow::Result<()> {
+fn announce(
+    arguments: &Arguments,
+    (dir, data): (&Path, &Path),
+    ports: &Ports,
+) -> anyhow::Result<()> {
     let config = dir.join("proxy.toml").display().to_string();
     let url = format!("redis://127.0.0.1:{}", ports.clients);
     let admin = format!("http://127.0.0.1:{}", ports.admin);
@@ -165,13 +169,18 @@ fn announce(arguments: &Arguments, dir: &Path, ports: &Ports) -> anyhow::Result<
         });
         return show::line(&addresses.to_string());
     }
+    // PostgreSQL's own user may not get into the directory.
+    let elsewhere = match data.starts_with(dir) {
+        true => String::new(),
+        false => format!(" and {}", data.display()),
+    };
     show::line(&format!(
         "\nTandem is up. Point a Redis client at\n\n    {url}\n\n\
          status page  {admin}\n\
          data         psql {postgres}\n\
          Redis alone  {redis}\n\
          commands     tandem status --config {config}\n\
-         stop         Ctrl-C; the data stays in {}\n",
+         stop         Ctrl-C; the data stays in {}{elsewhere}\n",
         dir.display()
     ))
 }
