@@ -138,12 +138,12 @@ pub fn degraded(report: &mut Report, rounds: usize) {
     }
 }
 
-/// How fast PostgreSQL gets what it missed, in effects of the relay's trace, beside the rate at which that was recorded: the
-/// relay's normal load.
+/// How fast PostgreSQL gets what it missed, in effects of the relay's trace, beside the relay's normal load: the rate of
+/// effects at which that was recorded.
 pub fn catch_up(report: &mut Report, rounds: usize) {
     let Some(trace) = Trace::relay(Path::new(env!("CARGO_MANIFEST_DIR"))) else { return };
-    let usual = trace.commands().count() as f64 / trace.recorded().as_secs_f64();
-    let mut rates = Vec::new();
+    let recorded = trace.recorded().as_secs_f64() * REPLAYS as f64;
+    let (mut rates, mut usual) = (Vec::new(), Vec::new());
     for _ in 0..rounds.min(3) {
         let (redis, mut postgres) = (Redis::start(), Postgres::start());
         let tandem = start(&redis, &postgres, "cache_first");
@@ -160,14 +160,15 @@ pub fn catch_up(report: &mut Report, rounds: usize) {
         wait_for("PostgreSQL to have caught up", LIMIT, || {
             is(&tandem, "mirror_state", "streaming") && is(&tandem, "mirror_lag_bytes", "0")
         });
-        let rate = (effects() - before) / began.elapsed().as_secs_f64();
-        println!("{} effects/s after the return, usually {}/s", thousands(rate), thousands(usual));
-        rates.push(rate);
+        let (missed, seconds) = (effects() - before, began.elapsed().as_secs_f64());
+        println!("{} effects in {seconds:.1} s", thousands(missed));
+        rates.push(missed / seconds);
+        usual.push(missed / recorded);
     }
-    let rate = median(rates);
+    let (rate, usual) = (median(rates), median(usual));
     let times = rate / usual;
     let text = format!(
-        "{} effects/s, {times:.1} × the trace as it was recorded ({} commands/s)",
+        "{} effects/s, {times:.1} × the trace as it was recorded ({}/s)",
         thousands(rate),
         thousands(usual)
     );
