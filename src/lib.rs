@@ -23,4 +23,5 @@ pub mod strategy;
 pub mod sync;
 pub mod tenure;
 mod tls;
+pub mod traces;
 pub mod upstream;

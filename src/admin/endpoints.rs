@@ -280,6 +280,11 @@ pub fn is_long(path: &str) -> bool {
     ENDPOINTS.iter().any(|endpoint| endpoint.long && endpoint.is_at(path))
 }
 
+/// The path in the table that `path` is one of.
+pub fn path_of(path: &str) -> &'static str {
+    ENDPOINTS.iter().find(|endpoint| endpoint.is_at(path)).map_or("", |endpoint| endpoint.path)
+}
+
 pub fn router(app: App) -> Router {
     let mut router = Router::new();
     for endpoint in ENDPOINTS {

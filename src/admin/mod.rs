@@ -48,7 +48,7 @@ use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use endpoints::{ENDPOINTS, Endpoint};
-pub use metrics::{METRICS, Metric, MetricKind};
+pub use metrics::{Metric, MetricKind, all_metrics};
 pub use strategy::USER;
 
 use crate::config::Config;

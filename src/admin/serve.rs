@@ -1,10 +1,10 @@
 //! Connections: limits, timeouts, the end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -18,10 +18,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Failure;
-use super::endpoints::{is_long, router};
+use super::endpoints::{is_long, path_of, router};
 use super::state::App;
 use super::strategy::Peer;
 use crate::tls::ServerTls;
+use crate::traces;
 
 /// Connections at a time; more wait until one ends.
 const MAX_CONNECTIONS: usize = 64;
@@ -108,8 +109,19 @@ async fn accept(
     Ok((stream, place))
 }
 
+/// Anybody may ask with a method of their own making.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        _ => "_OTHER",
+    }
+}
+
 /// An answer that takes too long is given up.
 pub async fn in_time(request: Request, next: Next) -> Response {
+    let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = match is_long(&path) {
         true => Ok(next.run(request).await),
@@ -122,6 +134,14 @@ pub async fn in_time(request: Request, next: Next) -> Response {
             Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message).into_response()
         }
     };
-    tracing::debug!(%method, path, status = response.status().as_u16(), "asked");
+    let status = response.status();
+    traces::record("admin request", began.elapsed(), !status.is_server_error(), || {
+        [
+            ("http.request.method", known(&method).into()),
+            ("http.route", path_of(&path).into()),
+            ("http.response.status_code", i64::from(status.as_u16()).into()),
+        ]
+    });
+    tracing::debug!(%method, path, status = status.as_u16(), "asked");
     response
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,7 +10,7 @@ use super::{AdminError, Subject};
 use crate::config::Config;
 use crate::failover::Switcher;
 use crate::log::LogLevel;
-use crate::strategy::{MirrorState, Status};
+use crate::strategy::{MirrorState, Presence, Status};
 use crate::sync::Syncer;
 
 /// What all handlers share.
@@ -67,6 +68,15 @@ impl App {
 
     pub fn rates(&self) -> &Rates {
         &self.0.rates
+    }
+
+    pub fn presence(&self) -> &Presence {
+        &self.0.subject.presence
+    }
+
+    /// For how long nobody has answered clients, all changes of who does together.
+    pub fn unanswered(&self) -> Duration {
+        self.0.subject.connector.route().map_or(Duration::ZERO, |route| route.held_for())
     }
 
     /// True while replies to writes wait for PostgreSQL.

@@ -5,8 +5,9 @@ use toml::{Table, Value};
 
 use super::ConfigError;
 
-const SECTIONS: &[&str] =
-    &["listen", "limits", "redis", "postgres", "strategy", "mirror", "sync", "admin", "log"];
+const SECTIONS: &[&str] = &[
+    "listen", "limits", "redis", "postgres", "strategy", "mirror", "sync", "admin", "log", "traces",
+];
 
 /// Former names that stand for one key each.
 const ALIASES: &[(&str, &str, &str)] = &[
@@ -27,6 +28,14 @@ const ALIASES: &[(&str, &str, &str)] = &[
     ("DATABASE_SYNC_ON_STARTUP", "sync", "on_startup"),
 ];
 
+/// OpenTelemetry's names for keys of `[traces]`; empty ones count as not set. What else it names, the exporter reads itself.
+const OTEL: &[(&str, &str)] = &[
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "endpoint"),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "tls_ca"),
+    ("OTEL_SERVICE_NAME", "service_name"),
+    ("OTEL_TRACES_SAMPLER_ARG", "sample_ratio"),
+];
+
 /// Lays the environment over the parsed file.
 pub(super) fn overlay(
     table: &mut Table,
@@ -42,6 +51,7 @@ pub(super) fn overlay(
         set(table, "DATABASE_SYNC_ENABLED", "sync", "on_startup", "false")?;
         set(table, "DATABASE_SYNC_ENABLED", "sync", "interval_ms", "0")?;
     }
+    otel(table, &vars)?;
     cache_ttls(table, &vars)?;
     redis_parts(table, &vars)?;
     postgres_parts(table, &vars)?;
@@ -79,6 +89,7 @@ fn set(
             "false" | "0" | "no" | "off" | "" => false,
             _ => return Err(wrong("true or false")),
         }),
+        Kind::Number => Value::Float(text.trim().parse().map_err(|_| wrong("a number"))?),
         Kind::Text => Value::String(text.to_owned()),
     };
     section_of(table, section).insert(key.to_owned(), value);
@@ -87,6 +98,7 @@ fn set(
 
 enum Kind {
     Integer,
+    Number,
     Boolean,
     Text,
 }
@@ -101,6 +113,7 @@ fn kind(section: &str, key: &str) -> Kind {
             Kind::Integer
         }
         ("sync", "keys_per_second") => Kind::Integer,
+        ("traces", "sample_ratio") => Kind::Number,
         (_, key) if key.ends_with("_ms") => Kind::Integer,
         _ => Kind::Text,
     }
@@ -115,6 +128,24 @@ fn section_of<'a>(table: &'a mut Table, section: &str) -> &'a mut Table {
         Value::Table(section) => section,
         _ => unreachable!("just made a table"),
     }
+}
+
+fn otel(table: &mut Table, vars: &Vars) -> Result<(), ConfigError> {
+    let given = |name: &str| vars.get(name).filter(|value| !value.trim().is_empty());
+    let base = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    if let Some(url) = given(base) {
+        let url = format!("{}/v1/traces", url.trim().trim_end_matches('/'));
+        set(table, base, "traces", "endpoint", &url)?;
+    }
+    for (name, key) in OTEL {
+        if let Some(value) = given(name) {
+            set(table, name, "traces", key, value)?;
+        }
+    }
+    if given("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        set(table, "OTEL_SDK_DISABLED", "traces", "endpoint", "")?;
+    }
+    Ok(())
 }
 
 /// Former names for how long copies of some families stay in Redis unread.

@@ -19,7 +19,7 @@ pub use redis_url::{RedisAddress, RedisUrl};
 pub use reload::{Changeable, Changes, Source};
 pub use sections::{
     Ack, Admin, Config, Family, Flush, Limits, Listen, Log, LogFormat, Mirror, Mode, OnSpoolFull,
-    OnUnavailable, Postgres, Redis, ServerFiles, Strategy, Sync,
+    OnUnavailable, Postgres, Redis, ServerFiles, Strategy, Sync, Traces,
 };
 pub use view::{Column, ColumnKind, KeyPattern, PartKind, Piece, View, ViewSource};
 
@@ -132,6 +132,23 @@ impl Config {
                 "must consist of visible ASCII characters without spaces",
             );
         }
+        let endpoint = &self.traces.endpoint;
+        let url = url::Url::parse(endpoint).ok();
+        let usable = url.is_some_and(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+        });
+        if !endpoint.is_empty() && !usable {
+            return invalid(
+                "traces.endpoint",
+                "must be a URL such as http://127.0.0.1:4318, without user and password: those go into OTEL_EXPORTER_OTLP_HEADERS",
+            );
+        }
+        if !(0.0..=1.0).contains(&self.traces.sample_ratio) {
+            return invalid("traces.sample_ratio", "must be between 0 and 1");
+        }
         if self.family.iter().any(|family| family.cache_ttl_s == Some(0)) {
             return invalid(
                 "family.cache_ttl_s",
@@ -175,6 +192,9 @@ mod tests {
             ("[admin]\naddress = '9380'", "admin.address"),
             ("[admin]\naddress = '0.0.0.0:9380'", "admin.token"),
             ("[admin]\ntoken = 'a b'", "admin.token"),
+            ("[traces]\nendpoint = 'localhost:4318'", "traces.endpoint"),
+            ("[traces]\nendpoint = 'http://a:b@c'", "traces.endpoint"),
+            ("[traces]\nsample_ratio = 1.5", "traces.sample_ratio"),
             ("[admin]\ntls_cert = 'a'", "admin.tls_key"),
             ("[listen]\ntls_key = 'a'", "go together"),
             ("[listen]\ntls_address = '127.0.0.1:1'", "listen.tls_address"),
@@ -210,6 +230,19 @@ mod tests {
         assert_eq!(config.sync.keys_per_second, 9);
         let error = parse("", &[("CACHE_DEFAULT_TTL", "soon")]).expect_err("no number");
         assert!(error.to_string().contains("CACHE_DEFAULT_TTL"), "{error}");
+        let traced = parse(
+            "",
+            &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/base/"),
+                ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+                ("OTEL_SERVICE_NAME", ""),
+            ],
+        );
+        let traces = traced.expect("valid").traces;
+        assert_eq!(traces.url().as_deref(), Some("http://collector:4318/base/v1/traces"));
+        assert_eq!((traces.sample_ratio, traces.service_name.as_str()), (0.5, "tandem"));
+        let traced = parse("[traces]\nendpoint = 'http://a:1'\nsample_ratio = 1", &[]);
+        assert_eq!(traced.expect("valid").traces.url().as_deref(), Some("http://a:1/v1/traces"));
         let off = parse("", &[("POSTGRES_ENABLED", "false")]).expect("valid");
         assert_eq!(off.strategy.mode, Mode::RedisOnly);
         let error = parse("", &[("TANDEM_LISTEN_MAX_CLIENTS", "many")]).expect_err("not a number");

@@ -15,6 +15,7 @@ pub struct Config {
     pub sync: Sync,
     pub admin: Admin,
     pub log: Log,
+    pub traces: Traces,
     pub family: Vec<Family>,
     #[serde(skip)]
     pub(super) live: super::reload::Live,
@@ -252,6 +253,19 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+/// Spans for an OpenTelemetry collector.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Traces {
+    /// URL of a collector that takes OTLP over HTTP; empty: no traces.
+    pub endpoint: String,
+    /// Of the commands that are timed, the share that gets a span: 0 to 1.
+    pub sample_ratio: f64,
+    pub service_name: String,
+    /// PEM file of the authorities to trust; empty: the system's.
+    pub tls_ca: PathBuf,
+}
+
 /// One `[[family]]` rule.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -426,5 +440,27 @@ impl Default for Admin {
 impl Default for Log {
     fn default() -> Self {
         Log { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+impl Traces {
+    /// Where spans go, if anywhere; without a path in `endpoint`, to the usual one.
+    pub fn url(&self) -> Option<String> {
+        let mut url = url::Url::parse(&self.endpoint).ok()?;
+        if url.path() == "/" {
+            url.set_path("v1/traces");
+        }
+        Some(url.into())
+    }
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Traces {
+            endpoint: String::new(),
+            sample_ratio: 0.01,
+            service_name: "tandem".into(),
+            tls_ca: PathBuf::new(),
+        }
     }
 }

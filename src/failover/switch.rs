@@ -26,6 +26,7 @@ use crate::local::LocalState;
 use crate::store::Store;
 use crate::strategy::Gap;
 use crate::sync::SyncError;
+use crate::traces;
 use crate::upstream::{Leave, To};
 
 /// How long the table of switches may take.
@@ -77,6 +78,7 @@ impl Failover {
             }
         };
         let (old, new) = (from.as_str(), to.as_str());
+        let began = Instant::now();
         tracing::info!(from = old, to = new, by, force, "the strategy is to be switched");
         self.status.note_switch(|switched| switched.to = Some(to));
         let held_before = self.route.held_for();
@@ -85,6 +87,14 @@ impl Failover {
         let (stage, result) = self.carry_out(stage, &mut switch).await?;
         let held = self.route.held_for().saturating_sub(held_before);
         self.status.note_switch(|switched| switched.to = None);
+        traces::record("strategy switch", began.elapsed(), result.is_ok(), || {
+            let held_ms = held.as_millis() as i64;
+            [
+                ("tandem.from", old.into()),
+                ("tandem.to", new.into()),
+                ("tandem.held_ms", held_ms.into()),
+            ]
+        });
         let result = result.map(|()| {
             let held_ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
             tracing::info!(from = old, to = new, by, force, held_ms, "the strategy is switched");

@@ -6,6 +6,7 @@ use super::channels::Kind;
 use super::greeting::{NOT_TRUSTED, greeting};
 use super::peer::Unblock;
 use super::period::Period;
+use super::redact::redacted;
 use super::session::Session;
 use super::users::DEFAULT;
 use crate::commands;
@@ -340,7 +341,7 @@ impl Period {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = now.unwrap_or_default();
         let mut line = format!("{}.{:06} [{db} {from}]", now.as_secs(), now.subsec_micros());
-        for arg in args {
+        for arg in redacted(args).iter() {
             line.push_str(&format!(" \"{}\"", arg.escape_ascii()));
         }
         for peer in self.peers.borrow().values().filter(|peer| peer.monitor.get()) {

@@ -1,7 +1,7 @@
 //! The way to PostgreSQL: loads, group commits and the removal of expired keys, one after the other
 //! on one session, so that no load overtakes a commit.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hashbrown::HashSet;
@@ -11,6 +11,7 @@ use super::follower::{Plan, Role};
 use super::period::Period;
 use crate::engine::{Db, Need, Part};
 use crate::store::{Commit, Store, StoreError};
+use crate::traces;
 
 /// How often keys past their time are looked for.
 const EXPIRY: Duration = Duration::from_millis(200);
@@ -110,7 +111,12 @@ impl Period {
         {
             (commit.redis_lacks, commit.redis_lacks_all) = follower.debts.news(plan);
         }
+        let began = Instant::now();
         let persisted = store.persist(&commit).await;
+        let took = began.elapsed();
+        traces::record("server commit", took, persisted.is_ok(), || {
+            [("tandem.barriers", (barriers.len() as i64).into())]
+        });
         match (&persisted, plan) {
             (Ok(()), Some((follower, plan))) => {
                 follower.debts.known((commit.redis_lacks, commit.redis_lacks_all));
@@ -120,6 +126,7 @@ impl Period {
             (_, None) => {}
         }
         persisted?;
+        self.status.mirror.commit_time.record_duration(took);
         self.gate.commit(&barriers);
         self.keyspace.borrow_mut().sweep(self.config.mirror.cache_bytes, seq);
         Ok(true)

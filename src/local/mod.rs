@@ -44,6 +44,7 @@ mod parameters;
 mod pause;
 mod peer;
 mod period;
+mod redact;
 mod run;
 mod server;
 mod session;

@@ -126,6 +126,7 @@ impl Office {
                 incoming: Arc::clone(&incoming),
                 gate,
                 tenure,
+                status: Arc::clone(&status),
                 follower,
             }),
             status,

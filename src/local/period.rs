@@ -25,7 +25,7 @@ use crate::engine::script::Scripts;
 use crate::engine::{Expiry, Keyspace, Need};
 use crate::resp::RequestLimits;
 use crate::store::Store;
-use crate::strategy::{Barrier, CommitGate};
+use crate::strategy::{Barrier, CommitGate, Status};
 use crate::tenure::Tenure;
 use crate::upstream::Connector;
 
@@ -43,6 +43,7 @@ pub(super) struct Outset {
     pub incoming: Arc<Incoming>,
     pub gate: Arc<CommitGate>,
     pub tenure: Arc<Tenure>,
+    pub status: Arc<Status>,
     /// For `database_first`, with the Redis that follows.
     pub follower: Option<(Rc<Follower>, Connector)>,
 }
@@ -54,6 +55,7 @@ pub(super) struct Period {
     pub gate: Arc<CommitGate>,
     pub started: Instant,
     pub tenure: Arc<Tenure>,
+    pub status: Arc<Status>,
     /// The number of the lease that it serves under.
     pub token: i64,
     pub keyspace: RefCell<Keyspace>,
@@ -101,7 +103,7 @@ pub(super) struct Period {
 impl Period {
     /// Connects to PostgreSQL, as the only writer from here on.
     pub async fn open(outset: &Outset) -> Result<(Rc<Period>, Store), LeadError> {
-        let Outset { config, credentials, gate, tenure, follower, incoming } = outset;
+        let Outset { config, credentials, gate, tenure, status, follower, incoming } = outset;
         let token = tenure.token().await?;
         let store = Store::connect(&config.postgres).await?;
         store.prepare(&config.family).await?;
@@ -150,6 +152,7 @@ impl Period {
             gate: Arc::clone(gate),
             started: Instant::now(),
             tenure: Arc::clone(tenure),
+            status: Arc::clone(status),
             token,
             keyspace: RefCell::new(keyspace),
             scripts: RefCell::new(scripts),

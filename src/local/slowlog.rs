@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::peer::Peer;
 use super::period::Period;
+use super::redact::redacted;
 use super::session::Session;
 use crate::engine::{Answer, Stop, number};
 use crate::resp::Reply;
@@ -85,7 +86,7 @@ impl Period {
         if took >= Duration::from_micros(slow) {
             let name = peer.name.borrow().clone();
             let most = usize::try_from(most).unwrap_or_default();
-            self.slow_log.borrow_mut().push(args, took, name, most);
+            self.slow_log.borrow_mut().push(&redacted(args), took, name, most);
         }
     }
 }

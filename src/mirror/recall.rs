@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bb8::ManageConnection;
 use bb8_redis::redis::aio::MultiplexedConnection;
@@ -25,6 +25,7 @@ use super::canary::{Canaries, Swaps, Watched};
 use super::standby;
 use crate::engine::Db;
 use crate::strategy::{Gap, MirrorState, Missing, RecallError, Recalled};
+use crate::traces;
 use crate::upstream::{SideError, SideManager};
 
 /// Keys looked for at once.
@@ -96,7 +97,11 @@ pub async fn serve(
             keys += more.keys.len();
             batch.push(more);
         }
+        let began = Instant::now();
         let result = bring_back(&shared, &manager, &mut link, &batch).await;
+        traces::record("recall", began.elapsed(), result.is_ok(), || {
+            [("tandem.keys", (keys as i64).into())]
+        });
         if result.is_err() {
             // It may be watching keys, or stand in another database.
             link.connection = None;

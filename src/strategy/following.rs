@@ -18,7 +18,7 @@ pub enum Following {
 }
 
 impl Following {
-    const ALL: [Following; 5] = [
+    pub const ALL: [Following; 5] = [
         Following::Away,
         Following::Refilling,
         Following::Behind,

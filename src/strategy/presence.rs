@@ -28,7 +28,7 @@ pub enum Gap {
 }
 
 impl Gap {
-    const ALL: [(Gap, &'static str); 4] = [
+    pub const ALL: [(Gap, &'static str); 4] = [
         (Gap::Evicting, "evicting"),
         (Gap::Lacking, "lacking"),
         (Gap::Unknown, "unknown"),

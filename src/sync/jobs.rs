@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::SyncError;
+use crate::traces;
 
 /// Jobs that are remembered when they have ended.
 const REMEMBERED: usize = 20;
@@ -231,6 +232,14 @@ impl Jobs {
                 () = guard.cancel.cancelled() => Outcome::Failed(SyncError::Cancelled),
             };
             abort.abort();
+            let done = matches!(outcome, Outcome::Done(_));
+            traces::record("job", guard.started.elapsed(), done, || {
+                let outcome = match &outcome {
+                    Outcome::Done(_) => "done",
+                    Outcome::Failed(error) => error.word(),
+                };
+                [("tandem.kind", kind.into()), ("tandem.outcome", outcome.into())]
+            });
             match &outcome {
                 Outcome::Done(_) => tracing::info!(job = guard.id, kind, "job done"),
                 Outcome::Failed(error) => {

@@ -1,5 +1,6 @@
 //! The client's side of TLS, towards Redis and PostgreSQL.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -50,6 +51,17 @@ fn custom(
 ) -> Verified {
     let verifier = AnyHost { provider, roots };
     builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+}
+
+/// The authorities of a PEM file; without one the system's.
+pub fn authorities(
+    section: &'static str,
+    ca: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    match ca.as_os_str().is_empty() {
+        true => Ok(rustls_native_certs::load_native_certs().certs),
+        false => certificates(section, "tls_ca", ca),
+    }
 }
 
 fn roots(files: &TlsFiles<'_>) -> Result<RootCertStore, TlsError> {

@@ -4,6 +4,6 @@ mod client;
 mod files;
 mod server;
 
-pub use client::client_config;
+pub use client::{authorities, client_config};
 pub use files::{TlsError, TlsFiles};
 pub use server::ServerTls;

@@ -2,15 +2,19 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Outbox, Pool};
 use crate::resp::push_command;
-use crate::strategy::{BarrierSource, CommitGate, Ticket};
+use crate::strategy::{BarrierSource, CommitGate, Meter, Ticket};
+use crate::traces::{CommandSpan, Ending};
 
 /// After Redis has refused a barrier (a script holds it up, or the user may not publish), the next
 /// one is tried so much later.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// Answers whose wait is timed at a time; further ones are not.
+const MAX_TIMED: usize = 256;
 
 /// What a reply waits for.
 pub type Hold = (Rc<Source>, Ticket);
@@ -34,9 +38,29 @@ pub struct Source {
     /// Redis has refused the last barrier.
     refused: Cell<bool>,
     waiting: RefCell<Vec<Weak<Outbox>>>,
+    /// Commands whose wait is timed.
+    timed: RefCell<Vec<(Ticket, Waiting)>>,
     /// Wakes who sends barriers, when it has sent one before.
     driver: RefCell<Option<Waker>>,
     lost: Cell<bool>,
+}
+
+/// An answer that waits, and who wants to know for how long.
+pub(super) struct Waiting {
+    pub since: Instant,
+    pub meter: Option<Arc<Meter>>,
+    pub span: Option<CommandSpan>,
+}
+
+impl Waiting {
+    fn end(&self, committed: bool) {
+        if let (Some(meter), true) = (&self.meter, committed) {
+            meter.commit_waits.record_duration(self.since.elapsed());
+        }
+        if let Some(span) = &self.span {
+            span.end(if committed { Ending::Committed } else { Ending::Unknown });
+        }
+    }
 }
 
 impl Source {
@@ -46,6 +70,7 @@ impl Source {
             due: Cell::new(false),
             refused: Cell::new(false),
             waiting: RefCell::default(),
+            timed: RefCell::default(),
             driver: RefCell::default(),
             lost: Cell::new(false),
         });
@@ -151,6 +176,27 @@ impl Source {
         self.waiting.borrow_mut().push(outbox);
     }
 
+    /// Times the wait of an answer that has been handed on.
+    pub(super) fn time(&self, ticket: Ticket, waiting: Waiting) {
+        let mut timed = self.timed.borrow_mut();
+        if timed.len() < MAX_TIMED {
+            timed.push((ticket, waiting));
+        }
+        drop(timed);
+        self.end_timed();
+    }
+
+    fn end_timed(&self) {
+        self.timed.borrow_mut().retain(|(ticket, waiting)| {
+            let waits = !self.released(*ticket);
+            if waits && !self.lost() {
+                return true;
+            }
+            waiting.end(!waits && !self.given_up(*ticket));
+            false
+        });
+    }
+
     /// Redis is gone: held replies whose barrier has not been committed turn into errors.
     pub(super) fn lose(&self) {
         self.lost.set(true);
@@ -159,6 +205,7 @@ impl Source {
     }
 
     fn release(&self) {
+        self.end_timed();
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         for weak in waiting {
             let Some(outbox) = weak.upgrade() else { continue };

@@ -141,13 +141,12 @@ pub(super) struct Reader {
 }
 
 impl Conn {
-    /// `timed`: commands that pass through are timed, one at a time.
     pub(super) fn new(
         key: Key,
         gate: Arc<CommitGate>,
         barriers: Barriers,
         meter: Arc<Meter>,
-        timed: bool,
+        stopwatch: Stopwatch,
     ) -> Rc<Conn> {
         Rc::new(Conn {
             key,
@@ -159,7 +158,7 @@ impl Conn {
             reader: RefCell::default(),
             barriers,
             progress: Cell::new(Instant::now()),
-            stopwatch: Stopwatch::new(timed.then(|| Arc::clone(&meter))),
+            stopwatch,
             meter,
             watching: RefCell::default(),
             inspects: Cell::new(false),

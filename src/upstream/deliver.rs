@@ -82,10 +82,14 @@ impl Conn {
         reader: &mut Reader,
     ) {
         entry.replies -= complete;
-        self.stopwatch.answered(complete, self.progress.get());
+        let timed = self.stopwatch.answered(complete, self.progress.get());
         match &entry.target {
             Target::Client(outbox) => {
-                outbox.deliver(self.hold(wait), bytes, complete, open);
+                let hold = self.hold(wait);
+                if let (Some(hold), true) = (&hold, timed) {
+                    self.stopwatch.held(hold);
+                }
+                outbox.deliver(hold, bytes, complete, open);
                 outbox.settle(complete);
                 touch(outbox, reader);
             }

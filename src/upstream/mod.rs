@@ -24,6 +24,7 @@ mod side;
 mod sides;
 mod stopwatch;
 mod stream;
+mod traced;
 
 pub use backoff::Backoff;
 pub use barrier::{Hold, Source};

@@ -8,6 +8,8 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use super::barrier::Barriers;
+use super::stopwatch::Stopwatch;
+use super::traced::Traced;
 use super::{
     Backoff, Conn, Connector, Credentials, Leave, Lost, OpenError, Pace, Route, ServerFacts, To,
     driver, handshake,
@@ -43,6 +45,15 @@ enum Use {
     Lane,
     /// One client, and what Redis keeps for it.
     Pin,
+}
+
+impl Use {
+    fn as_str(self) -> &'static str {
+        match self {
+            Use::Lane => "lane",
+            Use::Pin => "pinned",
+        }
+    }
 }
 
 /// Read from Redis at once, in bytes.
@@ -295,7 +306,9 @@ impl Pool {
         };
         let meter = Arc::clone(&self.context.meter);
         let gate = Arc::clone(&self.context.gate);
-        let conn = Conn::new(key, gate, barriers, Arc::clone(&meter), used == Use::Lane);
+        let timed = (used == Use::Lane).then(|| Arc::clone(&meter));
+        let stopwatch = Stopwatch::new(timed, Traced::new(&self.context, used.as_str()));
+        let conn = Conn::new(key, gate, barriers, Arc::clone(&meter), stopwatch);
         let (pool, driven) = (Rc::clone(self), Rc::clone(&conn));
         {
             let mut open = self.open.borrow_mut();

@@ -12,6 +12,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Peer;
+use crate::traces;
 
 /// The way to the server within the process.
 pub type Local = mpsc::UnboundedSender<DuplexStream>;
@@ -25,6 +26,17 @@ pub enum To {
     Peer(Arc<Peer>),
     /// It is being decided.
     Nobody(Leave),
+}
+
+impl To {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            To::Redis => "Redis",
+            To::Local(_) => "PostgreSQL",
+            To::Peer(_) => "the proxy that leads",
+            To::Nobody(_) => "nobody",
+        }
+    }
 }
 
 /// How the connections of before end.
@@ -62,9 +74,10 @@ pub struct Route {
 
 impl Route {
     pub fn new(to: To) -> Arc<Route> {
+        let nobody = matches!(to, To::Nobody(_));
         Arc::new(Route {
-            held: AtomicBool::new(matches!(to, To::Nobody(_))),
-            pauses: Mutex::default(),
+            held: AtomicBool::new(nobody),
+            pauses: Mutex::new((Duration::ZERO, nobody.then(Instant::now))),
             now: watch::Sender::new(Turn { number: 0, to }),
             left: Mutex::default(),
             patient: AtomicBool::new(false),
@@ -79,7 +92,12 @@ impl Route {
             let nobody = matches!(to, To::Nobody(_));
             match (nobody, *since) {
                 (true, None) => *since = Some(Instant::now()),
-                (false, Some(began)) => (*total, *since) = (*total + began.elapsed(), None),
+                (false, Some(began)) => {
+                    (*total, *since) = (*total + began.elapsed(), None);
+                    traces::record("lead change", began.elapsed(), true, || {
+                        [("tandem.server", to.as_str().into())]
+                    });
+                }
                 _ => {}
             }
         }

@@ -1,14 +1,23 @@
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::Hold;
+use super::barrier::Waiting;
+use super::traced::{Times, Traced};
 use crate::strategy::Meter;
+use crate::traces::Ending;
 
-/// Times one command after the other on a lane: the next one is chosen when the last one's answer has
+/// Times one command after the other on a connection: the next one is chosen when the last one's answer has
 /// been handed on. That is a look at the clock per round trip and not per command.
 pub(super) struct Stopwatch {
     meter: Option<Arc<Meter>>,
+    traced: Option<Traced>,
+    /// There is somebody to tell.
+    used: bool,
     state: Cell<State>,
+    /// What the answer waits for.
+    hold: Cell<Option<Hold>>,
     /// Replies that Redis owes or owed, and those that have come, since the connection is there.
     owed: Cell<u64>,
     come: Cell<u64>,
@@ -31,22 +40,29 @@ enum State {
     },
     Answered {
         writes: bool,
-        at: Instant,
-        redis: Duration,
+        times: Times,
     },
 }
 
 impl Stopwatch {
-    /// Without a `meter` nothing is timed.
-    pub fn new(meter: Option<Arc<Meter>>) -> Stopwatch {
-        Stopwatch { meter, state: Cell::new(State::Idle), owed: Cell::new(0), come: Cell::new(0) }
+    /// With neither nothing is timed.
+    pub fn new(meter: Option<Arc<Meter>>, traced: Option<Traced>) -> Stopwatch {
+        Stopwatch {
+            used: meter.is_some() || traced.is_some(),
+            meter,
+            traced,
+            state: Cell::new(State::Idle),
+            hold: Cell::default(),
+            owed: Cell::new(0),
+            come: Cell::new(0),
+        }
     }
 
     /// Commands with `replies` replies have been handed in; a client waits for them.
     pub fn entered(&self, replies: usize, writes: bool) {
         let number = self.owed.get() + 1;
         self.owe(replies);
-        if self.meter.is_some() && matches!(self.state.get(), State::Idle) {
+        if self.used && matches!(self.state.get(), State::Idle) {
             self.state.set(State::Entered { number, writes, at: Instant::now() });
         }
     }
@@ -63,23 +79,38 @@ impl Stopwatch {
         }
     }
 
-    /// `replies` of them have come, at `now`.
-    pub fn answered(&self, replies: usize, now: Instant) {
+    /// `replies` of them have come, at `now`; true when the one that is timed is among them.
+    pub fn answered(&self, replies: usize, now: Instant) -> bool {
         self.come.set(self.come.get() + replies as u64);
-        if let State::Sent { number, writes, at, sent } = self.state.get()
-            && self.come.get() >= number
-        {
-            let redis = now.saturating_duration_since(sent);
-            self.state.set(State::Answered { writes, at, redis });
+        match self.state.get() {
+            State::Sent { number, writes, at, sent } if self.come.get() >= number => {
+                let times = Times { arrived: at, sent, answered: now.max(sent) };
+                self.state.set(State::Answered { writes, times });
+                true
+            }
+            _ => false,
         }
+    }
+
+    /// The answer to the command that is timed waits for PostgreSQL.
+    pub fn held(&self, hold: &Hold) {
+        self.hold.set(Some(hold.clone()));
     }
 
     /// What has come is handed on.
     pub fn handed_on(&self) {
-        if let (State::Answered { writes, at, redis }, Some(meter)) =
-            (self.state.get(), &self.meter)
-        {
-            meter.timed(writes, at.elapsed(), redis);
+        if let State::Answered { writes, times } = self.state.get() {
+            if let Some(meter) = &self.meter {
+                let redis = times.answered.saturating_duration_since(times.sent);
+                meter.timed(writes, times.arrived.elapsed(), redis);
+            }
+            let span = self.traced.as_ref().and_then(|traced| traced.span(writes, times));
+            if let Some((source, ticket)) = self.hold.take() {
+                let waiting = Waiting { since: Instant::now(), meter: self.meter.clone(), span };
+                source.time(ticket, waiting);
+            } else if let Some(span) = span {
+                span.end(Ending::Sent);
+            }
             self.state.set(State::Idle);
         }
     }
@@ -92,7 +123,7 @@ mod tests {
     #[test]
     fn one_command_at_a_time_is_timed() {
         let meter = Arc::new(Meter::default());
-        let watch = Stopwatch::new(Some(Arc::clone(&meter)));
+        let watch = Stopwatch::new(Some(Arc::clone(&meter)), None);
         watch.owe(1);
         watch.entered(2, false);
         watch.entered(1, true);

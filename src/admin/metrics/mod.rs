@@ -6,7 +6,7 @@ mod table;
 
 use prometheus::Encoder;
 
-pub use table::{METRICS, Metric, MetricKind};
+pub use table::{Metric, MetricKind, all_metrics};
 
 use super::backends::Look;
 use super::state::App;
@@ -21,8 +21,7 @@ struct Scrape<'a> {
 /// All metrics in Prometheus's text format, version 0.0.4.
 pub fn text(app: &App, look: &Look) -> prometheus::Result<String> {
     let scrape = Scrape { app, look };
-    let families: Vec<_> = METRICS
-        .iter()
+    let families: Vec<_> = all_metrics()
         .filter_map(|metric| {
             let mut out = Out::new(metric);
             (metric.read)(&scrape, &mut out);

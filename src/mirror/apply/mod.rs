@@ -38,6 +38,7 @@ use super::snapshot::Snapshot;
 use crate::engine::{Expiry, Keyspace};
 use crate::store::{Commit, Flushed, Position, Store, StoreError};
 use crate::strategy::Barrier;
+use crate::traces;
 use crate::upstream::{Backoff, SidePool};
 
 /// How often a position is written when nothing but the position has changed.
@@ -348,6 +349,13 @@ impl Applier {
 
     /// The commit under way has ended.
     fn landed(&mut self, result: Result<(), StoreError>) -> Result<(), ApplyError> {
+        if let Some(flight) = &self.in_flight {
+            traces::record("mirror commit", flight.began.elapsed(), result.is_ok(), || {
+                let commands = flight.received.len() as i64;
+                let barriers = flight.released.barriers.len() as i64;
+                [("tandem.commands", commands.into()), ("tandem.barriers", barriers.into())]
+            });
+        }
         result?;
         let Some(flight) = self.in_flight.take() else { return Ok(()) };
         self.committed_seq = flight.seq;

@@ -68,6 +68,8 @@ pub struct Meter {
     /// The proxy's part of that, and Redis's with the way there and back.
     pub own: Histogram,
     pub redis: Histogram,
+    /// From the answer to a write until PostgreSQL has committed it.
+    pub commit_waits: Histogram,
 }
 
 impl Meter {
@@ -136,6 +138,11 @@ impl Meters {
 
     pub fn all_faults(&self) -> u64 {
         Fault::ALL.into_iter().map(|fault| self.faults(fault)).sum()
+    }
+
+    /// One per worker, in the order of their start.
+    pub fn each(&self) -> Vec<Arc<Meter>> {
+        self.workers.read().clone()
     }
 
     pub fn sum(&self, of: impl Fn(&Meter) -> u64) -> u64 {

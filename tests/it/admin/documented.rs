@@ -1,6 +1,6 @@
 //! docs/operations.md says what there is.
 
-use tandem::admin::{ENDPOINTS, METRICS};
+use tandem::admin::{ENDPOINTS, all_metrics};
 
 const PAGE: &str = include_str!("../../../docs/operations.md");
 
@@ -14,7 +14,7 @@ fn every_endpoint_metric_and_command_is_in_the_page_and_nothing_else() {
             endpoint.method, endpoint.path, endpoint.what
         ));
     }
-    for metric in METRICS {
+    for metric in all_metrics() {
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
         wanted.push(format!(

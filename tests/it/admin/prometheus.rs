@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::{find_program, wait_for};
-use tandem::admin::{METRICS, MetricKind};
+use tandem::admin::{MetricKind, all_metrics};
 
 use super::{Trio, get};
 
@@ -14,6 +14,7 @@ use super::{Trio, get};
 fn the_output_is_what_the_table_says() {
     let trio = Trio::new("dual_write");
     let tandem = trio.ready();
+    tandem.wait_holding(true);
     let mut client = tandem.client();
     for n in 0..100 {
         client.call(["SET", &format!("k{n}"), "v"]);
@@ -26,7 +27,7 @@ fn the_output_is_what_the_table_says() {
     });
     let text = get(&tandem, "/metrics").text;
     let mut types = BTreeSet::new();
-    for metric in METRICS {
+    for metric in all_metrics() {
         let line = format!("# TYPE {} {}", metric.name, metric.kind.as_str());
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{text}");
@@ -60,6 +61,15 @@ fn the_output_is_what_the_table_says() {
     assert!(value("tandem_operation_seconds_sum{class=\"write\"}") > 0.0);
     assert!(value("tandem_mirror_batch_commands_count") > 0.0);
     assert!(value("tandem_postgres_commit_seconds_sum") > 0.0);
+    assert!(value("tandem_acknowledge_wait_seconds_count") > 0.0);
+    assert!(value("tandem_acknowledge_wait_seconds_sum") > 0.0);
+    let lanes =
+        |worker| value(&format!("tandem_redis_connections{{worker=\"{worker}\",use=\"lane\"}}"));
+    assert!(lanes(0) + lanes(1) >= 1.0);
+    assert_eq!(value("tandem_failovers_total"), 0.0);
+    assert!(value("tandem_unanswered_seconds_total") > 0.0, "it was decided at the start");
+    assert_eq!(value("tandem_redis_partial{reason=\"evicting\"}"), 0.0);
+    assert_eq!(value("tandem_cache_misses_total"), 0.0);
     assert!(value("tandem_redis_errors_total{kind=\"ERR\"}") >= 1.0);
     // Prometheus's own linter, where it is installed.
     let Some(promtool) = find_program("promtool", &[]) else { return };
