@@ -109,7 +109,9 @@ impl Session {
             }
             return Ok(Flow::Go);
         }
-        if command.is_some_and(is_shown) {
+        let sub =
+            command.zip(args.get(1)).and_then(|(found, sub)| commands::lookup_sub(found, sub));
+        if sub.or(command).is_some_and(is_shown) {
             self.period.show_to_monitors(self.db, "tandem", &args);
         }
         if let Some(command) = command {
