@@ -25,7 +25,7 @@ fn migrations_run_once_however_many_start() {
         open(&postgres).await;
         let numbers =
             postgres.sql("SELECT count(*), count(DISTINCT number) FROM tandem.migrations");
-        assert_eq!(numbers, "8|8");
+        assert_eq!(numbers, "9|9");
 
         postgres.sql("INSERT INTO tandem.migrations VALUES (9999, 'x')");
         let store = Store::connect(&settings(&postgres)).await.expect("connects");
