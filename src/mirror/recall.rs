@@ -305,6 +305,9 @@ pub async fn lacking(
     connection: &mut MultiplexedConnection,
     names: Vec<Name>,
 ) -> Result<Vec<Name>, RecallError> {
+    if names.is_empty() {
+        return Ok(names);
+    }
     let mut pipe = redis::pipe();
     let mut selected = None;
     for (db, key) in &names {

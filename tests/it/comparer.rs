@@ -138,7 +138,18 @@ fn copy_all(from: &str, to: &str) -> String {
 
 fn restore_all(from: &str, to: &str) -> String {
     let copy = |table: &&str| {
-        format!("DELETE FROM {to}.{table}; INSERT INTO {to}.{table} SELECT * FROM {from}.{table}")
+        // What PostgreSQL makes of other columns cannot be inserted.
+        let columns = match *table {
+            "keys" => "id, db, key, kind, expires_at_ms, len, version, updated_at",
+            _ => "",
+        };
+        let (into, all) = match columns {
+            "" => (String::new(), "*"),
+            columns => (format!("({columns})"), columns),
+        };
+        format!(
+            "DELETE FROM {to}.{table}; INSERT INTO {to}.{table} {into} SELECT {all} FROM {from}.{table}"
+        )
     };
     TABLES.iter().map(copy).collect::<Vec<_>>().join("; ")
 }

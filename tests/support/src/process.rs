@@ -94,7 +94,7 @@ impl Process {
         send(self.pid(), Signal::SIGKILL);
         children.iter().for_each(|child| send(*child, Signal::SIGKILL));
         self.wait(Duration::from_secs(10));
-        crate::wait_for("children to end", Duration::from_secs(10), || {
+        crate::wait_for("children to end", Duration::from_secs(30), || {
             children.iter().all(|child| !Path::new(&format!("/proc/{child}")).exists())
         });
     }
