@@ -5,7 +5,7 @@ use super::select::{By, Selection};
 use super::{Scored, reply};
 use crate::engine::number::int;
 use crate::engine::stop::{Answer, Reads, Stop};
-use crate::engine::value::{Value, ZSet};
+use crate::engine::value::{self, Value, ZSet};
 use crate::engine::{Call, Keyspace};
 use crate::resp::Reply;
 
@@ -50,7 +50,13 @@ pub fn zrevrangebylex(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 
 fn answer(ks: &mut Keyspace, call: &Call<'_>, form: Form) -> Answer<Reply> {
     let (selection, with_scores) = parse(&call.args[2..], form)?;
-    let zset = ks.zset_all(call.db, call.key()?)?;
+    let key = call.key()?;
+    if let Some(len) = ks.large(call.db, key, value::Kind::ZSet)?
+        && let Some(members) = selection.in_window(ks, (call.db, key), len)?
+    {
+        return Ok(reply(call, members, with_scores));
+    }
+    let zset = ks.zset_all(call.db, key)?;
     let members = zset.map(|zset| selection.of(zset)).unwrap_or_default();
     Ok(reply(call, members, with_scores))
 }
@@ -116,7 +122,13 @@ fn parse(args: &[Bytes], form: Form) -> Answer<(Selection, bool)> {
 
 pub fn zcount(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let scores = Scores::parse(call.arg(2)?, call.arg(3)?)?;
-    let Some(zset) = ks.zset_all(call.db, call.key()?)? else { return Ok(Reply::Int(0)) };
+    let key = call.key()?;
+    if ks.large(call.db, key, value::Kind::ZSet)?.is_some() {
+        let inside = scores.inclusive();
+        let count = inside.map(|(min, max)| ks.window_count(call.db, key, min, max)).transpose()?;
+        return Ok(Reply::Int(count.unwrap_or(0) as i64));
+    }
+    let Some(zset) = ks.zset_all(call.db, key)? else { return Ok(Reply::Int(0)) };
     let inside = zset.ordered.as_ref().zip(scores.range());
     Ok(Reply::Int(inside.map_or(0, |(ordered, range)| ordered.range(range).count()) as i64))
 }

@@ -4,25 +4,30 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use support::commands::{self, Commands};
 use tandem::engine::script::{Alone, Scripts};
-use tandem::engine::{Answer, Call, Expiry, Keyspace, Stop, execute};
+use tandem::engine::{Answer, Call, Expiry, Keyspace, Need, Part as PartOf, Stop, execute, widen};
 use tandem::resp::{Protocol, Reply};
 
 use super::model_store::ModelStore;
 use super::replies::{ordered, seen};
 use super::{seed, shown, time, to_bytes};
 
+/// Elements above which windows are asked for.
+const LARGE: u64 = 2;
+
 /// A keyspace of which little is in memory, and the store that it is loaded from.
 struct Part {
     keyspace: Keyspace,
     store: ModelStore,
     loads: u64,
+    windows: u64,
     dropped: usize,
 }
 
 impl Part {
     fn new(expiry: Expiry) -> Part {
-        let keyspace = Keyspace::new(1, false, expiry, 1);
-        Part { keyspace, store: ModelStore::default(), loads: 0, dropped: 0 }
+        let mut keyspace = Keyspace::new(1, false, expiry, 1);
+        keyspace.large = LARGE;
+        Part { keyspace, store: ModelStore::default(), loads: 0, windows: 0, dropped: 0 }
     }
 
     /// Runs a command, loading what it says that it needs.
@@ -32,11 +37,12 @@ impl Part {
 
     /// As [`Part::run`]; none when it asks for more and more.
     fn try_run(&mut self, call: &Call<'_>) -> Option<Answer<Reply>> {
-        for _ in 0..200 {
-            let needs = match execute(&mut self.keyspace, call) {
+        for tries in 0..200 {
+            let mut needs = match execute(&mut self.keyspace, call) {
                 Err(Stop::NotLoaded(needs)) => needs,
                 answer => return Some(answer),
             };
+            self.windows += settle(&mut self.keyspace, &mut self.store, &mut needs, tries, self.loads);
             assert!(!needs.is_empty(), "something is lacking, but what?");
             for need in &needs {
                 self.loads += 1;
@@ -52,6 +58,27 @@ impl Part {
         self.store.apply(delta);
         self.dropped += self.keyspace.sweep(max_bytes, committed);
     }
+}
+
+/// What has to happen before windows are loaded: everything is committed. After a few tries they are wanted no
+/// more, and every third time the commit comes too late. The number of windows.
+fn settle(
+    keyspace: &mut Keyspace,
+    store: &mut ModelStore,
+    needs: &mut [Need],
+    tries: usize,
+    turn: u64,
+) -> u64 {
+    if tries >= 8 {
+        widen(needs);
+    }
+    let windows = needs.iter().filter(|need| matches!(need.part, PartOf::Window(_))).count();
+    if windows > 0 && !turn.is_multiple_of(3) {
+        let (delta, committed) = keyspace.take_delta();
+        store.apply(delta);
+        keyspace.sweep(usize::MAX, committed);
+    }
+    windows as u64
 }
 
 fn compare(expiry: Expiry) {
@@ -96,7 +123,11 @@ fn compare(expiry: Expiry) {
             assert_eq!(part.store.content(), whole_store.content(), "after\n{}", trace());
         }
     }
-    println!("{count} commands, {} loads, {} keys dropped from memory", part.loads, part.dropped);
+    println!(
+        "{count} commands, {} loads, {} windows, {} keys dropped from memory",
+        part.loads, part.windows, part.dropped
+    );
+    assert!(part.windows > count / 1000);
     assert!(count > 500 && part.loads > count / 100 && part.dropped as u64 > count / 100);
 }
 
@@ -235,7 +266,8 @@ fn scripts_that_stop_are_run_again() {
         let mut tries = 0;
         let answer = loop {
             match part_scripts.execute(&mut part.keyspace, &call) {
-                Err(Stop::NotLoaded(needs)) => {
+                Err(Stop::NotLoaded(mut needs)) => {
+                    settle(&mut part.keyspace, &mut part.store, &mut needs, tries, again);
                     needs.iter().for_each(|need| part.store.load(need, &mut part.keyspace));
                     again += 1;
                     tries += 1;
