@@ -202,7 +202,9 @@ impl Office {
                 FailbackError::Late => {
                     tracing::info!(%error, "Redis is not given the lead yet: PostgreSQL goes on");
                 }
-                _ => tracing::warn!(%error, "Redis could not be given the lead: PostgreSQL goes on"),
+                _ => {
+                    tracing::warn!(%error, "Redis could not be given the lead: PostgreSQL goes on")
+                }
             }
             self.state.send_replace(LocalState::Opens);
             return;

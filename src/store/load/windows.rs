@@ -44,13 +44,11 @@ async fn look(
 ) -> Result<Option<View>, StoreError> {
     Ok(Some(match (kind, window) {
         (Kind::ZSet, Window::Places { skip, count, reverse }) => {
-            let statement =
-                if *reverse { &statements.ranks_down } else { &statements.ranks };
+            let statement = if *reverse { &statements.ranks_down } else { &statements.ranks };
             members(&client.query(statement, &[&id, &signed(*skip), &signed(*count)]).await?)?
         }
         (Kind::ZSet, Window::Scores { min, max, skip, count, reverse }) => {
-            let statement =
-                if *reverse { &statements.scores_down } else { &statements.scores };
+            let statement = if *reverse { &statements.scores_down } else { &statements.scores };
             let (skip, count) = (signed(*skip), signed(*count));
             members(&client.query(statement, &[&id, &min.0, &max.0, &skip, &count]).await?)?
         }
@@ -64,8 +62,7 @@ async fn look(
             number(&client.query_one(&statements.before, &params).await?)?
         }
         (Kind::List, Window::Places { skip, count, reverse }) => {
-            let statement =
-                if *reverse { &statements.elements_down } else { &statements.elements };
+            let statement = if *reverse { &statements.elements_down } else { &statements.elements };
             let rows = client.query(statement, &[&id, &signed(*skip), &signed(*count)]).await?;
             View::Elements(rows.iter().map(|row| bytes(row, 0)).collect::<Result<_, _>>()?)
         }

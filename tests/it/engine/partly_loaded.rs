@@ -12,7 +12,7 @@ use super::replies::{ordered, seen};
 use super::{seed, shown, time, to_bytes};
 
 /// Elements above which windows are asked for.
-const LARGE: u64 = 2;
+const LARGE: u64 = 0;
 
 /// A keyspace of which little is in memory, and the store that it is loaded from.
 struct Part {
@@ -42,7 +42,8 @@ impl Part {
                 Err(Stop::NotLoaded(needs)) => needs,
                 answer => return Some(answer),
             };
-            self.windows += settle(&mut self.keyspace, &mut self.store, &mut needs, tries, self.loads);
+            self.windows +=
+                settle(&mut self.keyspace, &mut self.store, &mut needs, tries, self.loads);
             assert!(!needs.is_empty(), "something is lacking, but what?");
             for need in &needs {
                 self.loads += 1;
