@@ -175,11 +175,16 @@ fn relocate(seed: u64) {
             58..64 => format!("HINCRBY {a} {n} 1"),
             64..70 => format!("RPUSH {a} {n} {n} {n} {n} {n} {n}"),
             70..76 => format!("LINDEX {a} {n}"),
-            76..80 => format!("ZADD {a} {n} {n}"),
-            80..86 => format!("TYPE {a}"),
+            76..78 => format!("ZADD {a} {n} {n} 3 three -1 {b}"),
+            78..80 => format!("ZRANGE {a} {} -1 REV WITHSCORES", n / 4),
+            80..82 => format!("ZRANGEBYSCORE {a} (-1 {n} LIMIT 1 5"),
+            82..83 => format!("ZREVRANK {a} three"),
+            83..85 => format!("XADD {a} {}-1 {n} {n}", step + 1),
+            85..86 => format!("XREVRANGE {a} + - COUNT {n}"),
             86..90 => format!("HGETALL {a}"),
             90..94 => format!("APPEND {a} {n}"),
-            94..97 => format!("EXPIRE {a} 100"),
+            94..95 => format!("EXPIRE {a} 100"),
+            95..97 => format!("TYPE {a}"),
             97..99 => format!("SORT {a} ALPHA STORE {b}"),
             _ if n < 5 => "FLUSHALL".into(),
             _ => "FLUSHDB".into(),
@@ -209,6 +214,53 @@ fn relocate(seed: u64) {
             history.push("commit".into());
         }
     }
+}
+
+/// What the store shows while it does not know a change is not what there is.
+#[test]
+fn a_window_counts_when_the_store_knew_everything() {
+    let mut part = Part::new(Expiry::ByClock);
+    let call = |part: &mut Part, line: &str| {
+        let args: Vec<Vec<u8>> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        execute(
+            &mut part.keyspace,
+            &Call { db: 0, protocol: Protocol::Resp2, args: &to_bytes(&args), from_log: false },
+        )
+    };
+    let needs = |answer: Answer<Reply>| match answer {
+        Err(Stop::NotLoaded(needs)) => needs,
+        answer => panic!("{answer:?} without a load"),
+    };
+    let load = |part: &mut Part, needs: &[Need]| {
+        needs.iter().for_each(|need| part.store.load(need, &mut part.keyspace));
+    };
+    let range = "ZRANGE z 0 1";
+    part.store = ModelStore::default();
+    part.keyspace.load_keys(0, []);
+    assert_eq!(call(&mut part, "ZADD z 1 a 2 b 3 c"), Ok(Reply::Int(3)));
+    part.commit(0);
+    for needed in ["ZADD z 0 first", range] {
+        let needs = needs(call(&mut part, needed));
+        load(&mut part, &needs);
+    }
+    let shown = |names: [&'static str; 2]| {
+        Ok(Reply::Array(names.map(|name| Reply::Bulk(name.into())).into()))
+    };
+    assert_eq!(call(&mut part, range), shown(["a", "b"]));
+    assert_eq!(call(&mut part, "ZADD z 0 first"), Ok(Reply::Int(1)));
+    let window = needs(call(&mut part, range));
+    assert!(matches!(window[0].part, PartOf::Window(_)), "{window:?}");
+    load(&mut part, &window);
+    assert_eq!(needs(call(&mut part, range)), window, "the store has not known the change");
+    part.commit(usize::MAX);
+    load(&mut part, &window);
+    assert_eq!(call(&mut part, range), shown(["first", "a"]));
+    let savepoint = part.keyspace.savepoint();
+    assert_eq!(call(&mut part, "ZADD z 7 first"), Ok(Reply::Int(0)));
+    let all = needs(call(&mut part, range));
+    assert_eq!(all[0].part, PartOf::All, "the store will not know what is taken back");
+    part.keyspace.rollback(savepoint);
+    assert_eq!(call(&mut part, range), shown(["first", "a"]), "as before");
 }
 
 /// Runs the commands in its arguments, each behind the number of its words.
