@@ -51,14 +51,7 @@ pub fn zrevrangebylex(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 fn answer(ks: &mut Keyspace, call: &Call<'_>, form: Form) -> Answer<Reply> {
     let (selection, with_scores) = parse(&call.args[2..], form)?;
     let key = call.key()?;
-    if let Some(len) = ks.large(call.db, key, value::Kind::ZSet)?
-        && let Some(members) = selection.in_window(ks, (call.db, key), len)?
-    {
-        return Ok(reply(call, members, with_scores));
-    }
-    let zset = ks.zset_all(call.db, key)?;
-    let members = zset.map(|zset| selection.of(zset)).unwrap_or_default();
-    Ok(reply(call, members, with_scores))
+    Ok(reply(call, selection.members(ks, call.db, key)?, with_scores))
 }
 
 pub fn zrangestore(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
@@ -66,8 +59,7 @@ pub fn zrangestore(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let (selection, _) = parse(&call.args[3..], form)?;
     let (target, source) = (call.key()?, call.arg(2)?);
     let mut reads = Reads::default();
-    let select = |zset: Option<&ZSet>| zset.map(|zset| selection.of(zset)).unwrap_or_default();
-    let members = reads.of(ks.zset_all(call.db, source).map(select));
+    let members = reads.of(selection.members(ks, call.db, source));
     reads.of(ks.kind(call.db, target));
     reads.done()?;
     let members: Vec<Scored> = members.unwrap_or_default();
@@ -157,7 +149,7 @@ pub fn zremrangebylex(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 fn remove(ks: &mut Keyspace, call: &Call<'_>, by: By) -> Answer<Reply> {
     let key = call.key()?;
     let selection = Selection::all(by);
-    let Some(zset) = ks.zset_all(call.db, key)? else { return Ok(Reply::Int(0)) };
-    let members: Vec<Bytes> = selection.of(zset).into_iter().map(|(member, _)| member).collect();
+    let members = selection.members(ks, call.db, key)?;
+    let members: Vec<Bytes> = members.into_iter().map(|(member, _)| member).collect();
     Ok(Reply::Int(ks.zset_remove(call.db, key, &members)? as i64))
 }

@@ -8,7 +8,7 @@ use super::Scored;
 use super::bounds::{LexRange, Scores};
 use crate::engine::keyspace::{MOST, places};
 use crate::engine::stop::{Answer, Window};
-use crate::engine::value::{Score, ZSet};
+use crate::engine::value::{Kind, Score, ZSet};
 use crate::engine::{Db, Keyspace, args};
 
 type Ordered = BTreeSet<(Score, Bytes)>;
@@ -37,11 +37,22 @@ impl Selection {
         Selection { by, reverse: false, offset: 0, limit: -1 }
     }
 
+    /// The members selected of the sorted set at `key`; none when there is no such key.
+    pub fn members(&self, ks: &mut Keyspace, db: Db, key: &Bytes) -> Answer<Vec<Scored>> {
+        if let Some(len) = ks.large(db, key, Kind::ZSet)?
+            && let Some(members) = self.in_window(ks, db, key, len)?
+        {
+            return Ok(members);
+        }
+        Ok(ks.zset_all(db, key)?.map(|zset| self.of(zset)).unwrap_or_default())
+    }
+
     /// The members of a large sorted set of which little is in memory; `None`: it has to be.
-    pub fn in_window(
+    fn in_window(
         &self,
         ks: &Keyspace,
-        (db, key): (Db, &Bytes),
+        db: Db,
+        key: &Bytes,
         len: u64,
     ) -> Answer<Option<Vec<Scored>>> {
         match &self.by {
