@@ -149,7 +149,7 @@ fn watched(connect: impl Fn() -> Client) -> (Vec<Value>, Vec<String>) {
             let first: Vec<&str> = command.split(' ').take(2).collect();
             words.starts_with(&format!("\"{}\" \"{}\"", first[0], first[1]))
         };
-        if SHOWN_IN_PART.iter().any(|command| known(command)) {
+        if SHOWN_IN_PART.iter().any(known) {
             lines.push(words.to_owned());
         }
     }
