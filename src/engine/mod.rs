@@ -37,9 +37,11 @@ mod zsets;
 use bytes::Bytes;
 
 pub use generic::library_name;
-pub use keyspace::{Count, End, Entry, Expiry, Found, Keyspace, Loaded, Savepoint, StreamChange};
+pub use keyspace::{
+    Count, End, Entry, Expiry, Found, Keyspace, LARGE, Loaded, MOST, Savepoint, StreamChange, View,
+};
 pub use object::{opaque, to_object};
-pub use stop::{Answer, Need, Part, Stop};
+pub use stop::{Answer, Need, Part, Stop, Window, widen};
 pub use table::{Command, Footprint, find, needs};
 pub use value::Value;
 

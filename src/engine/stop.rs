@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::Db;
-use super::value::StreamId;
+use super::value::{Score, StreamId};
 
 /// Why a command could not answer with a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,9 +39,52 @@ pub enum Part {
     Oldest { after: StreamId, count: u64 },
     /// Everything.
     All,
+    /// Everything of a value of at most so many elements; of a larger one as [`Part::Meta`].
+    AllUpTo(u64),
+    /// What a read of a large value shows, as PostgreSQL has it.
+    Window(Window),
     /// Not of a key (it is empty) but of the database: every key, as [`Part::Meta`].
     /// Answered by [`super::Keyspace::load_keys`].
     Keys,
+}
+
+/// A read of a large value, which PostgreSQL answers without the rest of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Window {
+    /// `count` members of a sorted set or elements of a list behind the first `skip`, from the lowest
+    /// score or the head; `reverse`: from the other end.
+    Places { skip: u64, count: u64, reverse: bool },
+    /// Members of a sorted set with these scores, both included: `count` behind the first `skip`;
+    /// `reverse`: from the highest score down.
+    Scores { min: Score, max: Score, skip: u64, count: u64, reverse: bool },
+    /// The number of members with these scores, both included.
+    ScoreCount { min: Score, max: Score },
+    /// The number of members before this one, which is there with this score.
+    Before { score: Score, member: Bytes },
+    /// The first `count` entries of a stream with ids from `start` to `end`, both included;
+    /// `reverse`: the last ones, from `end` down.
+    Entries { start: StreamId, end: StreamId, count: u64, reverse: bool },
+}
+
+impl Part {
+    /// What it comes to for a value of `len` elements.
+    pub fn of_length(&self, len: u64) -> &Part {
+        match self {
+            Part::AllUpTo(most) if len <= *most => &Part::All,
+            Part::AllUpTo(_) => &Part::Meta,
+            part => part,
+        }
+    }
+}
+
+/// Asks for everything of the values of which windows are needed: for who has tried in vain for too
+/// long, because others change the value before the window is there.
+pub fn widen(needs: &mut [Need]) {
+    for need in needs {
+        if matches!(need.part, Part::Window(_)) {
+            need.part = Part::All;
+        }
+    }
 }
 
 pub type Answer<T> = Result<T, Stop>;

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use std::sync::LazyLock;
 
-use super::keyspace::LIST_WINDOW;
+use super::keyspace::{LARGE, LIST_WINDOW};
 use super::stop::{Answer, Need, Part};
 use super::{Call, Db, End, Keyspace};
 use crate::resp::Reply;
@@ -30,6 +30,8 @@ pub enum Footprint {
     Meta,
     /// The key at 1: all of it.
     Whole,
+    /// The key at 1: all of a small value, the row of a large one.
+    Small,
     /// The key at 1, a list: the elements at this end.
     Ending(End),
     /// The key at 1 and the members from `first`, every `step` arguments.
@@ -92,6 +94,7 @@ pub fn needs(db: Db, args: &[Bytes], into: &mut Vec<Need>) {
         (Footprint::None, _) | (_, None) => {}
         (Footprint::Meta, Some(key)) => want(key, Part::Meta),
         (Footprint::Whole, Some(key)) => want(key, Part::All),
+        (Footprint::Small, Some(key)) => want(key, Part::AllUpTo(LARGE)),
         (Footprint::Ending(End::Front), Some(key)) => {
             want(key, Part::Front { after: None, count: LIST_WINDOW });
         }

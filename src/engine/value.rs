@@ -57,6 +57,12 @@ impl PartialEq for Score {
     }
 }
 impl Eq for Score {}
+impl std::hash::Hash for Score {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // -0 becomes +0.
+        (self.0 + 0.0).to_bits().hash(state);
+    }
+}
 impl PartialOrd for Score {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))

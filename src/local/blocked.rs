@@ -17,7 +17,7 @@ use super::period::Period;
 use super::session::{Flow, Session};
 use crate::commands;
 use crate::engine::value::{Kind, Value};
-use crate::engine::{Answer, Db, Stop};
+use crate::engine::{self, Answer, Db, Stop};
 use crate::resp::Reply;
 
 /// Everybody who waits, in the order of their coming.
@@ -69,7 +69,9 @@ impl Period {
                 let reply = match self.attempt(&waiter) {
                     Ok(Reply::Nil | Reply::NilArray) => continue,
                     Ok(reply) => reply,
-                    Err(Stop::NotLoaded(needs)) => {
+                    Err(Stop::NotLoaded(mut needs)) => {
+                        // Nobody counts the tries.
+                        engine::widen(&mut needs);
                         let period = Rc::clone(self);
                         tokio::task::spawn_local(async move {
                             if period.load(needs).await.is_ok() {

@@ -69,6 +69,10 @@ impl Period {
         let needs: HashSet<Need> = needs.into_iter().flatten().collect();
         let (whole, needs): (Vec<Need>, Vec<Need>) =
             needs.into_iter().partition(|need| need.part == Part::Keys);
+        // PostgreSQL answers these, so it has to know everything.
+        if needs.iter().any(|need| matches!(need.part, Part::Window(_))) {
+            self.commit(store).await?;
+        }
         for loaded in store.load(&needs).await? {
             self.keyspace.borrow_mut().load(loaded);
         }

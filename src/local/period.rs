@@ -22,7 +22,7 @@ use super::walk::{Cursors, Named, Question};
 use super::watched::Watchers;
 use crate::config::Config;
 use crate::engine::script::Scripts;
-use crate::engine::{Expiry, Keyspace, Need};
+use crate::engine::{Expiry, Keyspace, LARGE, Need};
 use crate::resp::RequestLimits;
 use crate::store::Store;
 use crate::strategy::{Barrier, CommitGate, Status};
@@ -123,6 +123,7 @@ impl Period {
         }
         let next_id = store.max_key_id().await? + 1;
         let mut keyspace = Keyspace::new(next_id, next_id == 1, Expiry::ByClock, rand::random());
+        keyspace.large = LARGE;
         keyspace.set_census(store.census().await?);
         if follower.is_some() {
             keyspace.note_names();

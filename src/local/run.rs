@@ -84,11 +84,14 @@ impl Period {
 impl Session {
     /// Runs one command, loading what it needs.
     pub async fn run(&mut self, args: &[Bytes]) -> Result<Reply, Gone> {
-        for _ in 0..MAX_LOADS {
+        for tries in 0..MAX_LOADS {
             match self.try_run(args) {
                 Ok(reply) => return Ok(reply),
                 Err(Stop::Error(text)) => return Ok(Reply::Error(text)),
-                Err(Stop::NotLoaded(needs)) => self.period.load(needs).await?,
+                Err(Stop::NotLoaded(mut needs)) => {
+                    patiently(tries, &mut needs);
+                    self.period.load(needs).await?;
+                }
             }
         }
         Ok(too_small())
@@ -125,6 +128,17 @@ impl Session {
         };
         let name = sub.map_or(command.name, |sub| sub.name);
         self.period.statistics.lock().ran(name, took, error);
+    }
+}
+
+/// Tries of a command or transaction after which it waits no longer for windows onto large values:
+/// whoever goes on changing a value makes them void. Fewer than there are windows kept of one value.
+const PATIENCE: usize = 8;
+
+/// What is loaded after so many tries.
+pub(super) fn patiently(tries: usize, needs: &mut [Need]) {
+    if tries >= PATIENCE {
+        engine::widen(needs);
     }
 }
 

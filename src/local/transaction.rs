@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::keeper::Gone;
-use super::run::too_small;
+use super::run::{patiently, too_small};
 use super::session::Session;
 use crate::engine::{Need, Stop};
 use crate::resp::Reply;
@@ -57,7 +57,7 @@ impl Session {
         self.know(self.watched.iter().map(|watched| (watched.db, &watched.key))).await?;
         self.period.load_ahead(queued.iter().map(|args| (self.db, &args[..]))).await?;
         let db = self.db;
-        for _ in 0..MAX_LOADS {
+        for tries in 0..MAX_LOADS {
             // Both are looked at in the step in which the commands run.
             if self.is_disturbed() {
                 self.answer(&Reply::NilArray);
@@ -68,8 +68,9 @@ impl Session {
                     self.answer(&Reply::Array(replies));
                     return Ok(());
                 }
-                Err(needs) => {
+                Err(mut needs) => {
                     self.db = db;
+                    patiently(tries, &mut needs);
                     self.period.load(needs).await?;
                 }
             }

@@ -127,6 +127,7 @@ impl Connector {
                  SET enable_seqscan = off;
                  SET enable_hashjoin = off;
                  SET enable_mergejoin = off;
+                 SET enable_sort = off;
                  SET idle_in_transaction_session_timeout = {timeout};
                  SET statement_timeout = {timeout};"
             )),

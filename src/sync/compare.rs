@@ -309,6 +309,7 @@ mod tests {
             expires_at_ms: at,
             version: 1,
             value: Value::from(Object::String(bytes("a"))),
+            view: None,
         };
         for (ours, theirs, equal) in [
             (Some(1000), Some(1900), true),

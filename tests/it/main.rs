@@ -56,3 +56,4 @@ mod views;
 mod walks;
 mod warming;
 mod watched;
+mod windows;

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::Keyspace;
+use super::{Keyspace, MOST};
 use crate::engine::Db;
 use crate::engine::delta::Rows;
 use crate::engine::stop::{Answer, Part, Stop};
@@ -104,6 +104,9 @@ impl Keyspace {
     ) -> Answer<Vec<Bytes>> {
         let len = self.len(db, key, Kind::List)?;
         let behind = len.saturating_sub(start);
+        if self.is_far(db, key, start + count, behind) && count <= MOST {
+            return self.window_elements(db, key, (start, count, len));
+        }
         self.list_reach(db, key, start + count, behind)?;
         let Some(Value::List(list)) = self.typed(db, key, Kind::List, || Part::All)? else {
             return Ok(Vec::new());
@@ -115,6 +118,18 @@ impl Keyspace {
             list.back.range(skipped..skipped + count as usize)
         };
         Ok(known.map(|(_, element)| element.clone()).collect())
+    }
+
+    /// True when the elements are not in memory, and too far from the ends of a list to load all up to
+    /// them.
+    fn is_far(&self, db: Db, key: &Bytes, from_front: u64, from_back: u64) -> bool {
+        let Some(Value::List(list)) = self.peek(db, key).map(|entry| &entry.value) else {
+            return false;
+        };
+        let missing = |wanted: u64, known: usize| wanted.saturating_sub(known as u64);
+        list.gap > 0
+            && missing(from_front, list.front.len()).min(missing(from_back, list.back.len()))
+                > self.large
     }
 
     /// Makes sure that `from_front` elements from the front or `from_back` from the back are in

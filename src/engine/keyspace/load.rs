@@ -1,8 +1,9 @@
 use bytes::Bytes;
 
-use super::{Db, Entry, Keyspace, Need, Slot};
+use super::window::Views;
+use super::{Db, Entry, Keyspace, Need, Slot, View};
 use crate::engine::delta::KeyId;
-use crate::engine::stop::Part;
+use crate::engine::stop::{Part, Window};
 use crate::engine::value::{Kind, List, Members, Stream, Value, ZSet};
 
 /// What the store found for one [`Need`], under the need's own database number and key.
@@ -23,6 +24,8 @@ pub struct Found {
     pub expires_at_ms: Option<i64>,
     pub version: i64,
     pub value: Value,
+    /// Of a value of which a window was asked for.
+    pub view: Option<(Window, View)>,
 }
 
 impl Keyspace {
@@ -34,14 +37,18 @@ impl Keyspace {
             Some(place) => place.clone(),
             None => (self.swaps.iter().fold(db, swapped), key),
         };
-        let (tick, whole) = (self.tick, self.is_whole(db));
+        let (tick, whole, committed) = (self.tick, self.is_whole(db), self.committed);
         self.grown += key.len() + 128 + found.as_ref().map_or(0, |found| found.value.weight());
         let slots = &mut self.space(db).slots;
         match (slots.get_mut(&key), found) {
             (None, _) if whole => {}
             (Some(Slot::Absent { .. }), _) | (Some(Slot::Present(_)), None) => {}
             (Some(Slot::Present(entry)), Some(found)) if entry.id == found.id => {
-                fill(entry, found.value)
+                fill(entry, found.value);
+                // Of a value that has changed since the store was asked, the view is an old one.
+                if let Some((window, view)) = found.view.filter(|_| entry.touched <= committed) {
+                    self.grown += entry.views.keep(window, view);
+                }
             }
             (Some(Slot::Present(_)), Some(_)) => {}
             (None, None) => drop(slots.insert(key, Slot::Absent { used: tick })),
@@ -116,8 +123,9 @@ impl Keyspace {
         if entry.value.is_complete() {
             return None;
         }
-        let part = match &need.part {
+        let part = match need.part.of_length(entry.value.len()) {
             Part::Meta => return None,
+            Part::Window(window) if entry.views.of(window).is_some() => return None,
             Part::Members(members) => {
                 let unknown = |m: &&Bytes| match &entry.value {
                     Value::Hash(hash) => hash.get(m).is_none(),
@@ -138,8 +146,22 @@ impl Keyspace {
 }
 
 fn loaded_entry(found: Found, tick: u64) -> Entry {
-    let Found { id, expires_at_ms, version, value } = found;
-    Entry { id, value, expires_at_ms, version, born: 0, touched: 0, used: tick, looked_at_ms: 0 }
+    let Found { id, expires_at_ms, version, value, view } = found;
+    let mut views = Views::default();
+    if let Some((window, view)) = view {
+        views.keep(window, view);
+    }
+    Entry {
+        id,
+        value,
+        expires_at_ms,
+        version,
+        born: 0,
+        touched: 0,
+        used: tick,
+        looked_at_ms: 0,
+        views,
+    }
 }
 
 /// Where a database is after a swap.

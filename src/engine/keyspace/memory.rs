@@ -6,6 +6,7 @@ impl Keyspace {
     /// a commit, so that a deletion that was dropped here is not seen as a key again. Cheap until enough has been added since the
     /// last sweep; then one pass over all keys. Returns the number of keys dropped.
     pub fn sweep(&mut self, max_bytes: usize, committed: u64) -> usize {
+        self.committed = committed;
         if self.grown < max_bytes / 4 {
             return 0;
         }
@@ -14,7 +15,7 @@ impl Keyspace {
         let mut total = 0;
         for slot in self.dbs.values().flat_map(|space| &space.slots) {
             let (used, weight) = match slot {
-                (key, Slot::Present(entry)) => (entry.used, key.len() + 128 + entry.value.weight()),
+                (key, Slot::Present(entry)) => (entry.used, key.len() + 128 + entry.weight()),
                 (key, Slot::Absent { used }) => (*used, key.len() + 64),
             };
             total += weight;

@@ -15,6 +15,7 @@ mod savepoint;
 mod set;
 mod stream;
 mod string;
+mod window;
 mod zset;
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ pub use list::{End, LIST_WINDOW};
 pub use load::{Found, Loaded};
 pub use savepoint::Savepoint;
 pub use stream::{StreamChange, StreamRange};
+pub use window::{LARGE, MOST, View, places};
 
 use super::Db;
 use super::delta::{Changes, Delta, KeyChange, KeyId, ListEnds, Rows, Step};
@@ -60,12 +62,19 @@ pub struct Entry {
     used: u64,
     /// When a command last used it, Unix time in ms; 0 when it was loaded since.
     looked_at_ms: i64,
+    /// What PostgreSQL shows of it, which has not changed since.
+    views: window::Views,
 }
 
 impl Entry {
     /// When a command last used it, Unix time in ms.
     pub fn looked_at_ms(&self) -> i64 {
         self.looked_at_ms
+    }
+
+    /// Memory held beside the key, roughly, in bytes.
+    fn weight(&self) -> usize {
+        self.value.weight() + self.views.weight()
     }
 }
 
@@ -97,6 +106,8 @@ pub struct Keyspace {
     moved: HashMap<(Db, Bytes), (Db, Bytes), ahash::RandomState>,
     /// Numbers the changes; `changes` is number `seq`.
     seq: u64,
+    /// The last changes that the store has.
+    committed: u64,
     next_id: KeyId,
     tick: u64,
     /// Bytes added since the last sweep, roughly.
@@ -112,6 +123,8 @@ pub struct Keyspace {
     pub expiry: Expiry,
     /// What is looked at counts as used (`OBJECT IDLETIME`).
     pub leaves_marks: bool,
+    /// Reads of values with more elements ask for windows where these are enough; `u64::MAX`: none does.
+    pub large: u64,
     /// The clock as the caller sees it, Unix time in ms.
     pub now_ms: i64,
     pub rng: SmallRng,
@@ -132,6 +145,7 @@ impl Keyspace {
             swaps: Vec::new(),
             moved: HashMap::default(),
             seq: 1,
+            committed: 0,
             next_id,
             tick: 1,
             grown: 0,
@@ -142,6 +156,7 @@ impl Keyspace {
             journal: journal::Journal::default(),
             expiry,
             leaves_marks: true,
+            large: u64::MAX,
             now_ms: 0,
             rng: SmallRng::seed_from_u64(seed),
             stream_node: 100,
@@ -457,7 +472,8 @@ impl Keyspace {
         self.mutations += 1;
     }
 
-    /// The delta since the last call, which has to be committed before anything is loaded, and the number under which [`Keyspace::committed`] is told.
+    /// The delta since the last call, which has to be committed before anything is loaded, and the number under which
+    /// [`Keyspace::sweep`] is told that it is.
     pub fn take_delta(&mut self) -> (Delta, u64) {
         self.close_changes();
         self.swaps.clear();
@@ -523,6 +539,7 @@ impl Keyspace {
             touched: born,
             used,
             looked_at_ms: self.now_ms,
+            views: window::Views::default(),
         };
         self.space(db).slots.insert(key.clone(), Slot::Present(Box::new(entry)));
     }
@@ -566,6 +583,7 @@ impl Keyspace {
         change.len = entry.value.len();
         change.expires_at_ms = entry.expires_at_ms;
         entry.touched = seq;
+        entry.views = window::Views::default();
         if entry.value.is_empty() && entry.value.kind() != Kind::Stream {
             self.drop_key(db, key);
         }

@@ -157,6 +157,18 @@ impl Keyspace {
         self.undo.kept.insert((db, key.clone()), whole);
     }
 
+    /// True when the key may have changed since the outermost savepoint: a rollback would take back what
+    /// the store is to show.
+    pub(super) fn is_unsettled(&self, db: Db, key: &Bytes) -> bool {
+        self.undo.entries.iter().any(|undo| match undo {
+            Undo::Slot(of, name, _) | Undo::Hollow(of, name, _) | Undo::Member(of, name, ..) => {
+                (*of, name) == (db, key)
+            }
+            Undo::Change(..) => false,
+            _ => true,
+        })
+    }
+
     /// Call before a key goes from where it is.
     pub(super) fn keep_all(&mut self, db: Db, key: &Bytes) {
         self.keep(db, key);

@@ -1,9 +1,9 @@
 use bytes::Bytes;
 
-use super::Keyspace;
+use super::{Keyspace, MOST};
 use crate::engine::Db;
 use crate::engine::delta::{GroupRow, Rows, StreamRows};
-use crate::engine::stop::{Answer, Part, Stop};
+use crate::engine::stop::{Answer, Part, Stop, Window};
 use crate::engine::value::{EntryFields, Kind, Stream, StreamId, Value};
 
 /// Entries asked for at once when the old end of a long stream is looked at.
@@ -64,8 +64,18 @@ impl Keyspace {
         key: &Bytes,
         range: &StreamRange,
     ) -> Answer<Vec<(StreamId, EntryFields)>> {
+        let large = self.large;
         let Some(stream) = self.stream(db, key)? else { return Ok(Vec::new()) };
-        stream.range(range).map_err(|part| Stop::need(db, key, part))
+        match stream.range(range) {
+            Ok(entries) => Ok(entries),
+            // One more tells that there are too many.
+            Err(Part::All) if stream.gap > large => {
+                let StreamRange { start, end, reverse, limit } = *range;
+                let window = Window::Entries { start, end, count: limit.min(MOST + 1), reverse };
+                self.window_entries(db, key, window)
+            }
+            Err(part) => Err(Stop::need(db, key, part)),
+        }
     }
 
     /// One entry, `None` when there is none with this id.

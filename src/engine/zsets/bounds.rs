@@ -24,6 +24,15 @@ impl Scores {
         Ok(Scores { min: bound(min)?, max: bound(max)? })
     }
 
+    /// The least and the greatest score inside; `None`: nothing can be inside.
+    pub fn inclusive(&self) -> Option<(Score, Score)> {
+        self.range()?;
+        let ((min, above_min), (max, below_max)) = (self.min, self.max);
+        let min = if above_min { min.next_up() } else { min };
+        let max = if below_max { max.next_down() } else { max };
+        Some((Score(min), Score(max)))
+    }
+
     /// The bounds in a set that is ordered by score and bytes; `None`: nothing can be inside.
     pub fn range(&self) -> Option<(Edge, Edge)> {
         let ((min, above_min), (max, below_max)) = (self.min, self.max);

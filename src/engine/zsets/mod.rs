@@ -21,6 +21,7 @@ use crate::resp::{Protocol, Reply};
 
 const META: Footprint = Footprint::Meta;
 const WHOLE: Footprint = Footprint::Whole;
+const SMALL: Footprint = Footprint::Small;
 const MEMBERS: Footprint = Footprint::Members { first: 2, step: 1 };
 const PAIRS: Footprint = Footprint::Members { first: 3, step: 2 };
 
@@ -31,22 +32,22 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "zscore", arity: 3, footprint: MEMBERS, run: point::zscore },
     Command { name: "zmscore", arity: -3, footprint: MEMBERS, run: point::zmscore },
     Command { name: "zcard", arity: 2, footprint: META, run: point::zcard },
-    Command { name: "zrank", arity: 3, footprint: WHOLE, run: point::zrank },
-    Command { name: "zrevrank", arity: 3, footprint: WHOLE, run: point::zrevrank },
-    Command { name: "zcount", arity: 4, footprint: WHOLE, run: range::zcount },
+    Command { name: "zrank", arity: 3, footprint: SMALL, run: point::zrank },
+    Command { name: "zrevrank", arity: 3, footprint: SMALL, run: point::zrevrank },
+    Command { name: "zcount", arity: 4, footprint: SMALL, run: range::zcount },
     Command { name: "zlexcount", arity: 4, footprint: WHOLE, run: range::zlexcount },
-    Command { name: "zrange", arity: -4, footprint: WHOLE, run: range::zrange },
-    Command { name: "zrevrange", arity: -4, footprint: WHOLE, run: range::zrevrange },
-    Command { name: "zrangebyscore", arity: -4, footprint: WHOLE, run: range::zrangebyscore },
-    Command { name: "zrevrangebyscore", arity: -4, footprint: WHOLE, run: range::zrevrangebyscore },
+    Command { name: "zrange", arity: -4, footprint: SMALL, run: range::zrange },
+    Command { name: "zrevrange", arity: -4, footprint: SMALL, run: range::zrevrange },
+    Command { name: "zrangebyscore", arity: -4, footprint: SMALL, run: range::zrangebyscore },
+    Command { name: "zrevrangebyscore", arity: -4, footprint: SMALL, run: range::zrevrangebyscore },
     Command { name: "zrangebylex", arity: -4, footprint: WHOLE, run: range::zrangebylex },
     Command { name: "zrevrangebylex", arity: -4, footprint: WHOLE, run: range::zrevrangebylex },
     Command { name: "zrangestore", arity: -5, footprint: META, run: range::zrangestore },
-    Command { name: "zremrangebyrank", arity: 4, footprint: WHOLE, run: range::zremrangebyrank },
-    Command { name: "zremrangebyscore", arity: 4, footprint: WHOLE, run: range::zremrangebyscore },
+    Command { name: "zremrangebyrank", arity: 4, footprint: SMALL, run: range::zremrangebyrank },
+    Command { name: "zremrangebyscore", arity: 4, footprint: SMALL, run: range::zremrangebyscore },
     Command { name: "zremrangebylex", arity: 4, footprint: WHOLE, run: range::zremrangebylex },
-    Command { name: "zpopmin", arity: -2, footprint: WHOLE, run: pop::zpopmin },
-    Command { name: "zpopmax", arity: -2, footprint: WHOLE, run: pop::zpopmax },
+    Command { name: "zpopmin", arity: -2, footprint: SMALL, run: pop::zpopmin },
+    Command { name: "zpopmax", arity: -2, footprint: SMALL, run: pop::zpopmax },
     Command { name: "bzpopmin", arity: -3, footprint: WHOLE, run: pop::bzpopmin },
     Command { name: "bzpopmax", arity: -3, footprint: WHOLE, run: pop::bzpopmax },
     Command { name: "zmpop", arity: -4, footprint: Footprint::None, run: pop::zmpop },

@@ -5,7 +5,7 @@ use crate::engine::number::{double_text, int_bytes};
 use crate::engine::scan::{self, Scan};
 use crate::engine::sets::random::{pick, sample_size};
 use crate::engine::stop::{Answer, Stop};
-use crate::engine::value::{Kind, Score, ZSet};
+use crate::engine::value::{Kind, Score};
 use crate::engine::{Call, Keyspace, encoding};
 use crate::resp::Reply;
 
@@ -31,23 +31,26 @@ pub fn zmscore(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 }
 
 pub fn zrank(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
-    rank(ks, call, |zset, at| Some(zset.ordered.as_ref()?.range(..at).count()))
+    rank(ks, call, false)
 }
 
 pub fn zrevrank(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
-    rank(ks, call, |zset, at| Some(zset.ordered.as_ref()?.range(at..).count() - 1))
+    rank(ks, call, true)
 }
 
-fn rank(
-    ks: &mut Keyspace,
-    call: &Call<'_>,
-    count: impl Fn(&ZSet, (Score, Bytes)) -> Option<usize>,
-) -> Answer<Reply> {
-    let member = call.arg(2)?;
-    let Some(zset) = ks.zset_all(call.db, call.key()?)? else { return Ok(Reply::Nil) };
+fn rank(ks: &mut Keyspace, call: &Call<'_>, reverse: bool) -> Answer<Reply> {
+    let (key, member) = (call.key()?, call.arg(2)?);
+    if let Some(len) = ks.large(call.db, key, Kind::ZSet)? {
+        let Some(score) = ks.zset_score(call.db, key, member)? else { return Ok(Reply::Nil) };
+        let before = ks.window_rank(call.db, key, member, score)?;
+        return Ok(Reply::Int(if reverse { len - 1 - before } else { before } as i64));
+    }
+    let Some(zset) = ks.zset_all(call.db, key)? else { return Ok(Reply::Nil) };
     let Some(score) = zset.score(member).flatten() else { return Ok(Reply::Nil) };
-    let rank = count(zset, (Score(score), member.clone()));
-    Ok(rank.map_or(Reply::Nil, |rank| Reply::Int(rank as i64)))
+    let Some(ordered) = &zset.ordered else { return Ok(Reply::Nil) };
+    let at = (Score(score), member.clone());
+    let rank = if reverse { ordered.range(at..).count() - 1 } else { ordered.range(..at).count() };
+    Ok(Reply::Int(rank as i64))
 }
 
 pub fn zrandmember(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 
+use super::select::{By, Selection};
 use super::{Scored, nested, reply};
 use crate::engine::stop::{Answer, Stop};
 use crate::engine::{Call, Db, Keyspace, args};
@@ -38,14 +39,11 @@ fn flat(members: Vec<Scored>) -> Reply {
 }
 
 fn take(ks: &mut Keyspace, db: Db, key: &Bytes, side: Side, count: u64) -> Answer<Vec<Scored>> {
-    let zset = ks.zset_all(db, key)?;
-    let Some(ordered) = zset.and_then(|zset| zset.ordered.as_ref()) else { return Ok(Vec::new()) };
-    let count = count.min(ordered.len() as u64) as usize;
-    let scored = |(score, member): &(crate::engine::value::Score, Bytes)| (member.clone(), score.0);
-    let popped: Vec<Scored> = match side {
-        Side::Min => ordered.iter().take(count).map(scored).collect(),
-        Side::Max => ordered.iter().rev().take(count).map(scored).collect(),
-    };
+    let last = i64::try_from(count).unwrap_or(i64::MAX) - 1;
+    // Rank -1 would be the last member.
+    let by = if count == 0 { By::Rank(1, 0) } else { By::Rank(0, last) };
+    let first = Selection { reverse: side == Side::Max, ..Selection::all(by) };
+    let popped = first.members(ks, db, key)?;
     let members: Vec<Bytes> = popped.iter().map(|(member, _)| member.clone()).collect();
     ks.zset_remove(db, key, &members)?;
     Ok(popped)

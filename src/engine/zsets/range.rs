@@ -5,7 +5,7 @@ use super::select::{By, Selection};
 use super::{Scored, reply};
 use crate::engine::number::int;
 use crate::engine::stop::{Answer, Reads, Stop};
-use crate::engine::value::{Value, ZSet};
+use crate::engine::value::{self, Value, ZSet};
 use crate::engine::{Call, Keyspace};
 use crate::resp::Reply;
 
@@ -50,9 +50,8 @@ pub fn zrevrangebylex(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 
 fn answer(ks: &mut Keyspace, call: &Call<'_>, form: Form) -> Answer<Reply> {
     let (selection, with_scores) = parse(&call.args[2..], form)?;
-    let zset = ks.zset_all(call.db, call.key()?)?;
-    let members = zset.map(|zset| selection.of(zset)).unwrap_or_default();
-    Ok(reply(call, members, with_scores))
+    let key = call.key()?;
+    Ok(reply(call, selection.members(ks, call.db, key)?, with_scores))
 }
 
 pub fn zrangestore(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
@@ -60,8 +59,7 @@ pub fn zrangestore(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let (selection, _) = parse(&call.args[3..], form)?;
     let (target, source) = (call.key()?, call.arg(2)?);
     let mut reads = Reads::default();
-    let select = |zset: Option<&ZSet>| zset.map(|zset| selection.of(zset)).unwrap_or_default();
-    let members = reads.of(ks.zset_all(call.db, source).map(select));
+    let members = reads.of(selection.members(ks, call.db, source));
     reads.of(ks.kind(call.db, target));
     reads.done()?;
     let members: Vec<Scored> = members.unwrap_or_default();
@@ -116,7 +114,13 @@ fn parse(args: &[Bytes], form: Form) -> Answer<(Selection, bool)> {
 
 pub fn zcount(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let scores = Scores::parse(call.arg(2)?, call.arg(3)?)?;
-    let Some(zset) = ks.zset_all(call.db, call.key()?)? else { return Ok(Reply::Int(0)) };
+    let key = call.key()?;
+    if ks.large(call.db, key, value::Kind::ZSet)?.is_some() {
+        let inside = scores.inclusive();
+        let count = inside.map(|(min, max)| ks.window_count(call.db, key, min, max)).transpose()?;
+        return Ok(Reply::Int(count.unwrap_or(0) as i64));
+    }
+    let Some(zset) = ks.zset_all(call.db, key)? else { return Ok(Reply::Int(0)) };
     let inside = zset.ordered.as_ref().zip(scores.range());
     Ok(Reply::Int(inside.map_or(0, |(ordered, range)| ordered.range(range).count()) as i64))
 }
@@ -145,7 +149,7 @@ pub fn zremrangebylex(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 fn remove(ks: &mut Keyspace, call: &Call<'_>, by: By) -> Answer<Reply> {
     let key = call.key()?;
     let selection = Selection::all(by);
-    let Some(zset) = ks.zset_all(call.db, key)? else { return Ok(Reply::Int(0)) };
-    let members: Vec<Bytes> = selection.of(zset).into_iter().map(|(member, _)| member).collect();
+    let members = selection.members(ks, call.db, key)?;
+    let members: Vec<Bytes> = members.into_iter().map(|(member, _)| member).collect();
     Ok(Reply::Int(ks.zset_remove(call.db, key, &members)? as i64))
 }

@@ -1,4 +1,4 @@
-//! Members of a complete sorted set by rank, score or bytes.
+//! Members of a sorted set by rank, score or bytes.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,10 @@ use bytes::Bytes;
 
 use super::Scored;
 use super::bounds::{LexRange, Scores};
-use crate::engine::args;
-use crate::engine::value::{Score, ZSet};
+use crate::engine::keyspace::{MOST, places};
+use crate::engine::stop::{Answer, Window};
+use crate::engine::value::{Kind, Score, ZSet};
+use crate::engine::{Db, Keyspace, args};
 
 type Ordered = BTreeSet<(Score, Bytes)>;
 type Element = (Score, Bytes);
@@ -33,6 +35,51 @@ pub enum By {
 impl Selection {
     pub fn all(by: By) -> Selection {
         Selection { by, reverse: false, offset: 0, limit: -1 }
+    }
+
+    /// The members selected of the sorted set at `key`; none when there is no such key.
+    pub fn members(&self, ks: &mut Keyspace, db: Db, key: &Bytes) -> Answer<Vec<Scored>> {
+        if let Some(len) = ks.large(db, key, Kind::ZSet)?
+            && let Some(members) = self.in_window(ks, db, key, len)?
+        {
+            return Ok(members);
+        }
+        Ok(ks.zset_all(db, key)?.map(|zset| self.of(zset)).unwrap_or_default())
+    }
+
+    /// The members of a large sorted set of which little is in memory; `None`: it has to be.
+    fn in_window(
+        &self,
+        ks: &Keyspace,
+        db: Db,
+        key: &Bytes,
+        len: u64,
+    ) -> Answer<Option<Vec<Scored>>> {
+        match &self.by {
+            By::Rank(start, stop) => match args::span(*start, *stop, len) {
+                None => Ok(Some(Vec::new())),
+                Some((_, count)) if count > MOST => Ok(None),
+                Some((start, count)) => {
+                    let (window, turned) = places(start, count, len, self.reverse);
+                    let mut members = ks.window_members(db, key, window, MOST)?;
+                    if turned {
+                        members.reverse();
+                    }
+                    Ok(Some(members))
+                }
+            },
+            By::Score(scores) => {
+                let Some((min, max)) = scores.inclusive() else { return Ok(Some(Vec::new())) };
+                let (Ok(skip), true) = (u64::try_from(self.offset), self.limit != 0) else {
+                    return Ok(Some(Vec::new()));
+                };
+                // One more tells that there are too many.
+                let count = u64::try_from(self.limit).unwrap_or(u64::MAX).min(MOST + 1);
+                let window = Window::Scores { min, max, skip, count, reverse: self.reverse };
+                Ok(Some(ks.window_members(db, key, window, MOST)?))
+            }
+            By::Lex(_) => Ok(None),
+        }
     }
 
     pub fn of(&self, zset: &ZSet) -> Vec<Scored> {

@@ -5,6 +5,7 @@ mod lists;
 mod members;
 mod statements;
 mod streams;
+mod windows;
 
 use bytes::Bytes;
 use futures_util::try_join;
@@ -50,16 +51,26 @@ pub async fn load(
     let names: Vec<&[u8]> = needs.iter().map(|need| &need.key[..]).collect();
     let contents: Vec<bool> = needs.iter().map(|need| need.part != Part::Meta).collect();
     let rows = client.query(&statements.keys, &[&dbs, &names, &contents]).await?;
-    let mut wants = Wants::default();
+    let (mut wants, mut windows) = (Wants::default(), Vec::new());
     for row in &rows {
         let index = number(row)?;
         let (need, answer) = needs.get(index).zip(answers.get_mut(index)).ok_or_else(stray)?;
         let found = found(row)?;
-        let wanted = Wanted { index, id: found.id, part: &need.part };
+        let part = need.part.of_length(found.value.len());
+        let wanted = Wanted { index, id: found.id, part };
+        windows.extend(windows::wanted(found.kind(), &wanted));
         wants.add(found.kind(), wanted);
         answer.found = Some(found);
     }
-    fill(client, statements, &wants, &mut answers).await?;
+    let ((), views) = try_join!(
+        fill(client, statements, &wants, &mut answers),
+        windows::load(client, statements, &windows),
+    )?;
+    for (index, window, view) in views {
+        if let Some(found) = answers.get_mut(index).and_then(|answer| answer.found.as_mut()) {
+            found.view = Some((window, view));
+        }
+    }
     Ok(answers)
 }
 
@@ -128,7 +139,7 @@ fn found(row: &Row) -> Result<Found, StoreError> {
         Kind::Stream => Value::Stream(Box::new(Stream::unloaded(len))),
     };
     let (id, expires_at_ms, version) = (row.try_get(1)?, row.try_get(3)?, row.try_get(5)?);
-    Ok(Found { id, expires_at_ms, version, value })
+    Ok(Found { id, expires_at_ms, version, value, view: None })
 }
 
 /// The rows of all keys that are wanted whole.

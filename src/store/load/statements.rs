@@ -66,5 +66,27 @@ statements! {
         CROSS JOIN LATERAL (SELECT ms, seq, fields FROM stream_entries
             WHERE key_id = u.key_id AND (ms, seq) > (u.after_ms, u.after_seq)
             ORDER BY ms, seq LIMIT u.count) e";
+
+    // Windows onto large values.
+    ranks = "SELECT member, score FROM zsets WHERE key_id = $1
+        ORDER BY score, index_form(member) OFFSET $2 LIMIT $3";
+    ranks_down = "SELECT member, score FROM zsets WHERE key_id = $1
+        ORDER BY score DESC, index_form(member) DESC OFFSET $2 LIMIT $3";
+    scores = "SELECT member, score FROM zsets WHERE key_id = $1 AND score >= $2 AND score <= $3
+        ORDER BY score, index_form(member) OFFSET $4 LIMIT $5";
+    scores_down = "SELECT member, score FROM zsets WHERE key_id = $1 AND score >= $2 AND score <= $3
+        ORDER BY score DESC, index_form(member) DESC OFFSET $4 LIMIT $5";
+    score_count = "SELECT count(*) FROM zsets WHERE key_id = $1 AND score >= $2 AND score <= $3";
+    before = "SELECT count(*) FROM zsets
+        WHERE key_id = $1 AND (score, index_form(member)) < ($2, $3::bytea)";
+    elements = "SELECT value FROM lists WHERE key_id = $1 ORDER BY pos OFFSET $2 LIMIT $3";
+    elements_down = "SELECT value FROM lists WHERE key_id = $1
+        ORDER BY pos DESC OFFSET $2 LIMIT $3";
+    entries_up = "SELECT ms, seq, fields FROM stream_entries
+        WHERE key_id = $1 AND (ms, seq) >= ($2, $3) AND (ms, seq) <= ($4, $5)
+        ORDER BY ms, seq LIMIT $6";
+    entries_down = "SELECT ms, seq, fields FROM stream_entries
+        WHERE key_id = $1 AND (ms, seq) >= ($2, $3) AND (ms, seq) <= ($4, $5)
+        ORDER BY ms DESC, seq DESC LIMIT $6";
     }
 }

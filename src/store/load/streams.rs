@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Row};
 
 use super::{Statements, Wanted, bytes, number, stray, value_of, whole};
 use crate::engine::delta::KeyId;
-use crate::engine::value::{Consumer, Group, Pending, Stream, StreamId, Value};
+use crate::engine::value::{Consumer, EntryFields, Group, Pending, Stream, StreamId, Value};
 use crate::engine::{Loaded, Part};
 use crate::store::StoreError;
 use crate::store::numeric::U64;
@@ -71,6 +71,12 @@ fn stream_id(row: &Row, column: usize) -> Result<StreamId, StoreError> {
     Ok(StreamId { ms, seq })
 }
 
+/// An entry in three columns from `column` on.
+pub fn entry(row: &Row, column: usize) -> Result<(StreamId, EntryFields), StoreError> {
+    let fields: Vec<&[u8]> = row.try_get(column + 2)?;
+    Ok((stream_id(row, column)?, fields.into_iter().map(Bytes::copy_from_slice).collect()))
+}
+
 pub fn fill(wanted: &[Wanted<'_>], rows: Rows, answers: &mut [Loaded]) -> Result<(), StoreError> {
     let mut streams: HashMap<KeyId, Stream> = HashMap::new();
     for row in &rows.streams {
@@ -94,10 +100,8 @@ pub fn fill(wanted: &[Wanted<'_>], rows: Rows, answers: &mut [Loaded]) -> Result
     let windows: Vec<&Wanted<'_>> = windows(wanted).map(|(wanted, ..)| wanted).collect();
     for row in &rows.entries {
         let wanted = windows.get(number(row)?).ok_or_else(stray)?;
-        let fields: Vec<&[u8]> = row.try_get(3)?;
-        let fields = fields.into_iter().map(Bytes::copy_from_slice).collect();
         if let Some(Value::Stream(stream)) = value_of(answers, wanted) {
-            stream.front.insert(stream_id(row, 1)?, fields);
+            stream.front.extend([entry(row, 1)?]);
             stream.gap = stream.gap.saturating_sub(1);
         }
     }

@@ -6,7 +6,7 @@ use tandem::engine::value::{
     Consumer, EntryFields, Group, Kind, List, Members, Pending, Score, Stream, StreamId, Value,
     ZSet,
 };
-use tandem::engine::{Found, Keyspace, Loaded, Need, Part};
+use tandem::engine::{Found, Keyspace, Loaded, Need, Part, View, Window};
 
 /// What PostgreSQL would hold: rows by key id, changed by nothing but deltas.
 #[derive(Debug, Default)]
@@ -115,6 +115,40 @@ impl Data {
         }
     }
 
+    /// What is seen of the value in a window.
+    fn view(&self, window: &Window) -> Option<View> {
+        Some(match (self, window) {
+            (Data::ZSet(rows), Window::ScoreCount { min, max }) => {
+                let inside = ranked(rows);
+                let inside = inside.iter().filter(|(score, _)| (min..=max).contains(&score));
+                View::Number(inside.count() as u64)
+            }
+            (Data::ZSet(rows), Window::Before { score, member }) => {
+                let before = ranked(rows).into_iter().filter(|(s, m)| (s, m) < (score, member));
+                View::Number(before.count() as u64)
+            }
+            (Data::ZSet(rows), Window::Scores { min, max, skip, count, reverse }) => {
+                let mut inside = ranked(rows);
+                inside.retain(|(score, _)| (min..=max).contains(&score));
+                let shown = shown(inside, *skip, *count, *reverse);
+                View::Members(shown.into_iter().map(|(score, m)| (m, score.0)).collect())
+            }
+            (Data::ZSet(rows), Window::Places { skip, count, reverse }) => {
+                let shown = shown(ranked(rows), *skip, *count, *reverse);
+                View::Members(shown.into_iter().map(|(score, m)| (m, score.0)).collect())
+            }
+            (Data::List(rows), Window::Places { skip, count, reverse }) => {
+                View::Elements(shown(rows.values().cloned().collect(), *skip, *count, *reverse))
+            }
+            (Data::Stream(rows), Window::Entries { start, end, count, reverse }) => {
+                let inside = rows.entries.iter().filter(|(id, _)| (start..=end).contains(id));
+                let inside = inside.map(|(id, fields)| (*id, fields.clone())).collect();
+                View::Entries(shown(inside, 0, *count, *reverse))
+            }
+            _ => return None,
+        })
+    }
+
     /// The part of the value that was asked for.
     fn load(&self, part: &Part) -> Value {
         let all = *part == Part::All;
@@ -196,6 +230,22 @@ impl StreamData {
             ..Stream::default()
         }
     }
+}
+
+/// The members of a sorted set in Redis's order.
+fn ranked(rows: &BTreeMap<Bytes, u64>) -> Vec<(Score, Bytes)> {
+    let mut ranked: Vec<_> =
+        rows.iter().map(|(m, score)| (Score(f64::from_bits(*score)), m.clone())).collect();
+    ranked.sort();
+    ranked
+}
+
+fn shown<T>(mut all: Vec<T>, skip: u64, count: u64, reverse: bool) -> Vec<T> {
+    if reverse {
+        all.reverse();
+    }
+    let part = |n: u64| usize::try_from(n).expect("fits");
+    all.into_iter().skip(part(skip)).take(part(count)).collect()
 }
 
 fn of_group<K: Clone + Ord, V: Clone>(
@@ -338,7 +388,11 @@ impl ModelStore {
 }
 
 fn found(id: KeyId, row: &KeyRow, part: &Part) -> Found {
-    let value = row.data.load(part);
+    let value = row.data.load(part.of_length(row.len));
+    let view = match part {
+        Part::Window(window) => row.data.view(window).map(|view| (window.clone(), view)),
+        _ => None,
+    };
     assert_eq!(value.len(), row.len);
-    Found { id, expires_at_ms: row.expires_at_ms, version: row.version, value }
+    Found { id, expires_at_ms: row.expires_at_ms, version: row.version, value, view }
 }

@@ -4,25 +4,30 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use support::commands::{self, Commands};
 use tandem::engine::script::{Alone, Scripts};
-use tandem::engine::{Answer, Call, Expiry, Keyspace, Stop, execute};
+use tandem::engine::{Answer, Call, Expiry, Keyspace, Need, Part as PartOf, Stop, execute, widen};
 use tandem::resp::{Protocol, Reply};
 
 use super::model_store::ModelStore;
 use super::replies::{ordered, seen};
 use super::{seed, shown, time, to_bytes};
 
+/// Elements above which windows are asked for.
+const LARGE: u64 = 0;
+
 /// A keyspace of which little is in memory, and the store that it is loaded from.
 struct Part {
     keyspace: Keyspace,
     store: ModelStore,
     loads: u64,
+    windows: u64,
     dropped: usize,
 }
 
 impl Part {
     fn new(expiry: Expiry) -> Part {
-        let keyspace = Keyspace::new(1, false, expiry, 1);
-        Part { keyspace, store: ModelStore::default(), loads: 0, dropped: 0 }
+        let mut keyspace = Keyspace::new(1, false, expiry, 1);
+        keyspace.large = LARGE;
+        Part { keyspace, store: ModelStore::default(), loads: 0, windows: 0, dropped: 0 }
     }
 
     /// Runs a command, loading what it says that it needs.
@@ -32,11 +37,13 @@ impl Part {
 
     /// As [`Part::run`]; none when it asks for more and more.
     fn try_run(&mut self, call: &Call<'_>) -> Option<Answer<Reply>> {
-        for _ in 0..200 {
-            let needs = match execute(&mut self.keyspace, call) {
+        for tries in 0..200 {
+            let mut needs = match execute(&mut self.keyspace, call) {
                 Err(Stop::NotLoaded(needs)) => needs,
                 answer => return Some(answer),
             };
+            self.windows +=
+                settle(&mut self.keyspace, &mut self.store, &mut needs, tries, self.loads);
             assert!(!needs.is_empty(), "something is lacking, but what?");
             for need in &needs {
                 self.loads += 1;
@@ -52,6 +59,27 @@ impl Part {
         self.store.apply(delta);
         self.dropped += self.keyspace.sweep(max_bytes, committed);
     }
+}
+
+/// What has to happen before windows are loaded: everything is committed. After a few tries they are wanted no
+/// more, and every third time the commit comes too late. The number of windows.
+fn settle(
+    keyspace: &mut Keyspace,
+    store: &mut ModelStore,
+    needs: &mut [Need],
+    tries: usize,
+    turn: u64,
+) -> u64 {
+    if tries >= 8 {
+        widen(needs);
+    }
+    let windows = needs.iter().filter(|need| matches!(need.part, PartOf::Window(_))).count();
+    if windows > 0 && !turn.is_multiple_of(3) {
+        let (delta, committed) = keyspace.take_delta();
+        store.apply(delta);
+        keyspace.sweep(usize::MAX, committed);
+    }
+    windows as u64
 }
 
 fn compare(expiry: Expiry) {
@@ -96,7 +124,11 @@ fn compare(expiry: Expiry) {
             assert_eq!(part.store.content(), whole_store.content(), "after\n{}", trace());
         }
     }
-    println!("{count} commands, {} loads, {} keys dropped from memory", part.loads, part.dropped);
+    println!(
+        "{count} commands, {} loads, {} windows, {} keys dropped from memory",
+        part.loads, part.windows, part.dropped
+    );
+    assert!(part.windows > count / 1000);
     assert!(count > 500 && part.loads > count / 100 && part.dropped as u64 > count / 100);
 }
 
@@ -143,11 +175,16 @@ fn relocate(seed: u64) {
             58..64 => format!("HINCRBY {a} {n} 1"),
             64..70 => format!("RPUSH {a} {n} {n} {n} {n} {n} {n}"),
             70..76 => format!("LINDEX {a} {n}"),
-            76..80 => format!("ZADD {a} {n} {n}"),
-            80..86 => format!("TYPE {a}"),
+            76..78 => format!("ZADD {a} {n} {n} 3 three -1 {b}"),
+            78..80 => format!("ZRANGE {a} {} -1 REV WITHSCORES", n / 4),
+            80..82 => format!("ZRANGEBYSCORE {a} (-1 {n} LIMIT 1 5"),
+            82..83 => format!("ZREVRANK {a} three"),
+            83..85 => format!("XADD {a} {}-1 {n} {n}", step + 1),
+            85..86 => format!("XREVRANGE {a} + - COUNT {n}"),
             86..90 => format!("HGETALL {a}"),
             90..94 => format!("APPEND {a} {n}"),
-            94..97 => format!("EXPIRE {a} 100"),
+            94..95 => format!("EXPIRE {a} 100"),
+            95..97 => format!("TYPE {a}"),
             97..99 => format!("SORT {a} ALPHA STORE {b}"),
             _ if n < 5 => "FLUSHALL".into(),
             _ => "FLUSHDB".into(),
@@ -177,6 +214,53 @@ fn relocate(seed: u64) {
             history.push("commit".into());
         }
     }
+}
+
+/// What the store shows while it does not know a change is not what there is.
+#[test]
+fn a_window_counts_when_the_store_knew_everything() {
+    let mut part = Part::new(Expiry::ByClock);
+    let call = |part: &mut Part, line: &str| {
+        let args: Vec<Vec<u8>> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        execute(
+            &mut part.keyspace,
+            &Call { db: 0, protocol: Protocol::Resp2, args: &to_bytes(&args), from_log: false },
+        )
+    };
+    let needs = |answer: Answer<Reply>| match answer {
+        Err(Stop::NotLoaded(needs)) => needs,
+        answer => panic!("{answer:?} without a load"),
+    };
+    let load = |part: &mut Part, needs: &[Need]| {
+        needs.iter().for_each(|need| part.store.load(need, &mut part.keyspace));
+    };
+    let range = "ZRANGE z 0 1";
+    part.store = ModelStore::default();
+    part.keyspace.load_keys(0, []);
+    assert_eq!(call(&mut part, "ZADD z 1 a 2 b 3 c"), Ok(Reply::Int(3)));
+    part.commit(0);
+    for needed in ["ZADD z 0 first", range] {
+        let needs = needs(call(&mut part, needed));
+        load(&mut part, &needs);
+    }
+    let shown = |names: [&'static str; 2]| {
+        Ok(Reply::Array(names.map(|name| Reply::Bulk(name.into())).into()))
+    };
+    assert_eq!(call(&mut part, range), shown(["a", "b"]));
+    assert_eq!(call(&mut part, "ZADD z 0 first"), Ok(Reply::Int(1)));
+    let window = needs(call(&mut part, range));
+    assert!(matches!(window[0].part, PartOf::Window(_)), "{window:?}");
+    load(&mut part, &window);
+    assert_eq!(needs(call(&mut part, range)), window, "the store has not known the change");
+    part.commit(usize::MAX);
+    load(&mut part, &window);
+    assert_eq!(call(&mut part, range), shown(["first", "a"]));
+    let savepoint = part.keyspace.savepoint();
+    assert_eq!(call(&mut part, "ZADD z 7 first"), Ok(Reply::Int(0)));
+    let all = needs(call(&mut part, range));
+    assert_eq!(all[0].part, PartOf::All, "the store will not know what is taken back");
+    part.keyspace.rollback(savepoint);
+    assert_eq!(call(&mut part, range), shown(["first", "a"]), "as before");
 }
 
 /// Runs the commands in its arguments, each behind the number of its words.
@@ -235,7 +319,8 @@ fn scripts_that_stop_are_run_again() {
         let mut tries = 0;
         let answer = loop {
             match part_scripts.execute(&mut part.keyspace, &call) {
-                Err(Stop::NotLoaded(needs)) => {
+                Err(Stop::NotLoaded(mut needs)) => {
+                    settle(&mut part.keyspace, &mut part.store, &mut needs, tries, again);
                     needs.iter().for_each(|need| part.store.load(need, &mut part.keyspace));
                     again += 1;
                     tries += 1;

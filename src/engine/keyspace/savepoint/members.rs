@@ -44,7 +44,7 @@ impl Entry {
             }
             other => other.clone(),
         };
-        Entry { value, ..*self }
+        Entry { value, views: self.views.clone(), ..*self }
     }
 }
 
