@@ -113,7 +113,7 @@ impl Office {
                 redis.clone(),
                 Rc::clone(follower),
                 Arc::clone(&status),
-                link.local.clone(),
+                (link.local.clone(), Arc::clone(&gate)),
                 (link.well.clone(), link.ready.clone()),
                 link.replaces,
             )?)),

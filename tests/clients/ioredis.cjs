@@ -146,6 +146,8 @@ const suites = {
     await r.select(3)
     await r.set('in-three', 'x')
     await ask('restart proxy')
+    // What is asked while ioredis reconnects it sends before it selects the database, to any server.
+    await until('ioredis to have reconnected', async () => r.status === 'ready')
     assert.equal(await r.get('in-three'), 'x', 'ioredis selects its database again')
     await r.del('in-three')
     await r.quit()

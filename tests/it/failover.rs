@@ -1,9 +1,12 @@
 //! Redis goes, PostgreSQL serves; Redis comes back, as whatever it is, and gets the lead when it has everything.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::compare::Sides;
-use support::{Client, Postgres, Redis, Tandem, TandemOptions, Value, wait_for};
+use support::{
+    Client, FaultProxy, Line, Postgres, Redis, Tandem, TandemOptions, Value, encode, wait_for,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -284,4 +287,68 @@ fn a_redis_that_became_a_replica_does_not_lead() {
     wait_back(&tandem);
     fill(&mut client, 3);
     assert_equal(&redis, &postgres);
+}
+
+/// What Redis does when it wakes is taken over; what clients have written to the same keys since is on its way to
+/// PostgreSQL over a slow line by then, and must not be overwritten.
+#[test]
+fn what_is_not_committed_yet_is_not_overwritten_by_what_redis_did() {
+    const WRITERS: usize = 4;
+    const KEYS: usize = 400;
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let line = FaultProxy::new(postgres.port());
+    let tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
+        .redis(&redis)
+        .mode("dual_write")
+        .set("postgres", "url", line.url(&postgres.url()))
+        .allow("")
+        .start();
+    tandem.wait_holding(true);
+    let mut direct = redis.client();
+    let over = AtomicBool::new(false);
+    let acknowledged: Vec<(String, String)> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (over, tandem) = (&over, &tandem);
+                scope.spawn(move || {
+                    let (mut client, mut acknowledged) = (tandem.client(), Vec::new());
+                    for n in (writer..).step_by(WRITERS) {
+                        if over.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let (key, member) = (format!("set:{}", n % KEYS), n.to_string());
+                        if client.call(["SADD", &key, &member]) == Value::Int(1) {
+                            acknowledged.push((key, member));
+                        }
+                    }
+                    acknowledged
+                })
+            })
+            .collect();
+        redis.pause();
+        // Nobody may panic before the writers are told that it is over.
+        let end = Instant::now() + LIMIT;
+        while tandem.status()["lead"] != "postgres" && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        line.set(Line::Delayed(Duration::from_millis(15)));
+        // Redis reads it when it wakes.
+        for key in 0..KEYS {
+            let add = encode(["SADD", &format!("set:{key}"), "direct"]);
+            direct.send(&add).expect("sent");
+        }
+        redis.resume();
+        std::thread::sleep(Duration::from_secs(6));
+        over.store(true, Ordering::Relaxed);
+        line.set(Line::Clear);
+        writers.into_iter().flat_map(|writer| writer.join().expect("no panic")).collect()
+    });
+    wait_back(&tandem);
+    let mut client = tandem.client();
+    let lost: Vec<_> = acknowledged
+        .iter()
+        .filter(|(key, member)| client.call(["SISMEMBER", key, member]) != Value::Int(1))
+        .collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
+    assert!(acknowledged.len() > 20, "{}", acknowledged.len());
 }

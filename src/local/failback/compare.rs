@@ -1,11 +1,12 @@
 //! Redis cannot go on from where it was left: all that it has is looked at.
 
+use bb8_redis::redis;
 use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{self, Value};
 use bytes::Bytes;
 use hashbrown::HashSet;
 
 use super::tail::evicts;
+use super::untouched::Change;
 use super::{Failback, FailbackError};
 use crate::engine::{Db, Need, Part, to_object};
 use crate::local::follower::Name;
@@ -155,28 +156,13 @@ impl Failback {
 
     /// Has the engine take these values over; those that may not replace another only where there is none.
     async fn take(&self, found: Vec<(Found, bool)>) -> Result<(), FailbackError> {
-        if found.is_empty() {
-            return Ok(());
-        }
-        self.taken.borrow_mut().extend(found.iter().map(|(one, _)| one.name.clone()));
-        let mut pipe = redis::pipe();
-        pipe.ignore_errors();
-        for (Found { name, expires_at_ms, value }, replace) in &found {
-            pipe.cmd("SELECT").arg(name.0).ignore();
-            let restore = pipe.cmd("RESTORE").arg(&name.1[..]).arg(expires_at_ms.unwrap_or(0));
-            restore.arg(&rdb::encode_dump(value)[..]).arg("ABSTTL");
-            if *replace {
-                restore.arg("REPLACE");
-            }
-        }
-        let answers: Vec<Value> = pipe.query_async(&mut self.local().await?).await?;
-        for answer in answers {
-            if let Value::ServerError(error) = answer
-                && error.code() != "BUSYKEY"
-            {
-                tracing::warn!(%error, "a key of Redis could not be taken over");
-            }
-        }
+        let change = |(Found { name, expires_at_ms, value }, replace): (Found, bool)| {
+            let dump = rdb::encode_dump(&value).to_vec();
+            let expires_at_ms = expires_at_ms.unwrap_or(0);
+            (name, Change::Restore { dump, expires_at_ms, replace })
+        };
+        let touched = self.change_untouched(found.into_iter().map(change).collect()).await?;
+        self.owed.borrow_mut().extend(touched);
         Ok(())
     }
 
@@ -206,7 +192,11 @@ impl Failback {
             let missing = names.into_iter().zip(there).filter(|(_, there)| !there);
             let missing: Vec<Name> = missing.map(|(name, _)| name).collect();
             match deletes {
-                true => drop_from(&mut self.local().await?, &missing).await?,
+                // What clients have changed is owed anyway.
+                true => {
+                    let changes = missing.into_iter().map(|name| (name, Change::Delete)).collect();
+                    drop(self.change_untouched(changes).await?);
+                }
                 false => self.owed.borrow_mut().extend(missing),
             }
         }

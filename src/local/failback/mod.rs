@@ -20,6 +20,7 @@ mod compare;
 mod hand_over;
 mod stream;
 mod tail;
+mod untouched;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -38,7 +39,7 @@ use crate::config::Config;
 use crate::mirror::replica::{Event, Replica, ReplicaError, Resume};
 use crate::rdb::RdbError;
 use crate::store::{Store, StoreError};
-use crate::strategy::{Families, Status};
+use crate::strategy::{CommitGate, Families, Status};
 use crate::upstream::{Backoff, Connector, Route, SideError, SideManager, To};
 use stream::Stream;
 
@@ -69,6 +70,7 @@ pub enum FailbackError {
 pub struct Failback {
     config: Arc<Config>,
     families: Families,
+    gate: Arc<CommitGate>,
     redis: Connector,
     follower: Rc<Follower>,
     status: Arc<Status>,
@@ -99,7 +101,7 @@ impl Failback {
         redis: Connector,
         follower: Rc<Follower>,
         status: Arc<Status>,
-        local: crate::upstream::Local,
+        (local, gate): (crate::upstream::Local, Arc<CommitGate>),
         (well, ready): (watch::Receiver<bool>, watch::Sender<bool>),
         replaces: bool,
     ) -> Result<Failback, crate::upstream::ConnectError> {
@@ -107,6 +109,7 @@ impl Failback {
         Ok(Failback {
             families: Families::new(config.family.clone()),
             config,
+            gate,
             redis,
             follower,
             status,

@@ -4,6 +4,7 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{self, Value};
 use hashbrown::HashSet;
 
+use super::untouched::Change;
 use super::{Failback, FailbackError};
 use crate::local::follower::Name;
 use crate::mirror::replica::Replica;
@@ -82,7 +83,7 @@ impl Failback {
         pipe.cmd("SELECT").arg(0).ignore();
         let answers: Vec<Value> = pipe.query_async(connection).await?;
         let now_ms = crate::local::run::now_ms();
-        let mut local = self.local().await?;
+        let mut changes = Vec::new();
         for (name, answer) in names.iter().zip(answers.chunks_exact(3)) {
             let dump: Option<Vec<u8>> = redis::from_redis_value(answer[0].clone()).unwrap_or(None);
             let number = |answer: &Value| match answer {
@@ -93,31 +94,23 @@ impl Failback {
                 Some(left_ms) if left_ms >= 0 => now_ms + left_ms,
                 _ => 0,
             });
-            if evicts && dump.is_none() {
-                continue;
-            }
-            if self.follower.debts.has(name) && !self.taken.borrow().contains(name) {
-                self.follower.tell_again(name);
-                // That its time is over is no news.
-                if dump.is_some() {
-                    self.count_conflict(store, name).await?;
-                }
-                continue;
-            }
-            self.taken.borrow_mut().insert(name.clone());
-            redis::cmd("SELECT").arg(name.0).exec_async(&mut local).await?;
-            match dump {
-                Some(dump) => {
-                    let mut restore = redis::cmd("RESTORE");
-                    restore
-                        .arg(&name.1[..])
-                        .arg(at_ms.max(0))
-                        .arg(dump)
-                        .arg("REPLACE")
-                        .arg("ABSTTL");
-                    restore.exec_async(&mut local).await?;
-                }
-                None => redis::cmd("UNLINK").arg(&name.1[..]).exec_async(&mut local).await?,
+            let change = match dump {
+                None if evicts => continue,
+                None => Change::Delete,
+                Some(dump) => Change::Restore { dump, expires_at_ms: at_ms.max(0), replace: true },
+            };
+            changes.push((name.clone(), change));
+        }
+        // That its time is over is no news.
+        let deleted: HashSet<Name> = changes
+            .iter()
+            .filter(|(_, change)| matches!(change, Change::Delete))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in self.change_untouched(changes).await? {
+            self.follower.tell_again(&name);
+            if !deleted.contains(&name) {
+                self.count_conflict(store, &name).await?;
             }
         }
         Ok(())

@@ -154,6 +154,18 @@ impl Tandem {
             assert!(start.elapsed() < limit, "no answer from tandem:\n{}", tail(&self.recipe.log));
             std::thread::sleep(Duration::from_millis(5));
         }
+        // PostgreSQL, where it leads, takes a while to be opened; it may not be there at all.
+        let patience = Duration::from_secs(5);
+        while start.elapsed() < patience && self.is_loading() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn is_loading(&self) -> bool {
+        let Ok(mut client) = Client::connect(("127.0.0.1", self.port())) else { return false };
+        client.set_timeout(Duration::from_secs(2));
+        let answer = client.try_call(["PING"]);
+        answer.is_ok_and(|reply| reply.is_error() && format!("{reply:?}").contains("LOADING"))
     }
 
     /// As [`Tandem::restart`], without waiting.
