@@ -68,6 +68,11 @@ impl Failback {
         let is_touched =
             |name: &Name| self.follower.debts.has(name) && !self.taken.borrow().contains(name);
         let (left, rest): (Vec<_>, Vec<_>) = changes.iter().partition(|(name, _)| is_touched(name));
+        if rest.is_empty() {
+            redis::cmd("UNWATCH").exec_async(local).await?;
+            touched.extend(left.into_iter().map(|(name, _)| name.clone()));
+            return Ok(true);
+        }
         let mut pipe = redis::pipe();
         pipe.atomic().ignore_errors();
         for ((db, key), change) in &rest {
@@ -84,16 +89,16 @@ impl Failback {
             }
         }
         // Said before: its commit makes them debts.
-        let new: Vec<&Name> = rest.iter().map(|(name, _)| name).collect();
-        let new: Vec<Name> = new
-            .into_iter()
-            .filter(|name| self.taken.borrow_mut().insert((*name).clone()))
-            .cloned()
-            .collect();
+        let mut new = Vec::new();
+        for (name, _) in &rest {
+            if self.taken.borrow_mut().insert(name.clone()) {
+                new.push(name);
+            }
+        }
         let answer: Value = pipe.query_async(local).await?;
         if answer == Value::Nil {
             let mut taken = self.taken.borrow_mut();
-            for name in &new {
+            for name in new {
                 taken.remove(name);
             }
             return Ok(false);
