@@ -1,7 +1,8 @@
 //! CRC-64 with Jones's polynomial, as Redis computes it: reflected, initial value 0, no final xor.
 
 const POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
-const TABLES: [[u64; 256]; 8] = tables();
+// Not `const`: unoptimised code would copy it at every use.
+static TABLES: [[u64; 256]; 8] = tables();
 
 const fn tables() -> [[u64; 256]; 8] {
     let mut tables = [[0u64; 256]; 8];

@@ -39,13 +39,13 @@ impl Applier {
     async fn state_of(&mut self, db: Db, key: &Bytes) -> Result<State, ApplyError> {
         for _ in 0..MAX_LOADS {
             match read(&mut self.keyspace, db, key) {
-                Ok(State::Found { expires_at_ms: Some(at_ms), .. }) if at_ms <= now_ms() => {
+                Ok(Read::Over) => {
                     // Redis, which lacks it, will never say that it has expired.
                     if self.keyspace.remove(db, key).is_ok() {
                         return Ok(State::Absent);
                     }
                 }
-                Ok(state) => return Ok(state),
+                Ok(Read::State(state)) => return Ok(state),
                 Err(Stop::NotLoaded(needs)) => self.load(&needs).await?,
                 Err(Stop::Error(_)) => break,
             }
@@ -70,7 +70,16 @@ impl Applier {
     }
 }
 
-fn read(keyspace: &mut Keyspace, db: Db, key: &Bytes) -> Result<State, Stop> {
-    let Some(entry) = keyspace.whole_value(db, key)? else { return Ok(State::Absent) };
-    Ok(State::of(&entry.value, entry.expires_at_ms))
+enum Read {
+    State(State),
+    /// Its time is over.
+    Over,
+}
+
+fn read(keyspace: &mut Keyspace, db: Db, key: &Bytes) -> Result<Read, Stop> {
+    let Some(entry) = keyspace.whole_value(db, key)? else { return Ok(Read::State(State::Absent)) };
+    Ok(match entry.expires_at_ms {
+        Some(at_ms) if at_ms <= now_ms() => Read::Over,
+        at_ms => Read::State(State::of(&entry.value, at_ms)),
+    })
 }
