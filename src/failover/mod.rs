@@ -223,6 +223,7 @@ impl Failover {
             // The one that leads waits for PostgreSQL.
             self.gate.open();
         }
+        self.gate.turned();
         self.route.turn(to);
     }
 

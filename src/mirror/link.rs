@@ -45,6 +45,8 @@ pub async fn keep(shared: Arc<Shared>, side: SidePool) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     let mut said = String::new();
     let mut judge = Judge::default();
+    // How far the last link has come; of no history before the first one.
+    let mut at = Resume { replid: String::new(), offset: 0 };
     loop {
         if shared.log.end().is_none() {
             // Without a stretch in the spool only PostgreSQL knows where to go on.
@@ -55,7 +57,10 @@ pub async fn keep(shared: Arc<Shared>, side: SidePool) {
         }
         let mut up = false;
         let error = tokio::select! {
-            result = follow(&shared, &side, &mut judge, &mut up) => match result { Err(error) => error, Ok(never) => match never {} },
+            result = follow(&shared, &side, &mut judge, &mut at, &mut up) => match result {
+                Err(error) => error,
+                Ok(never) => match never {},
+            },
             () = shared.relink.notified() => LinkError::Relink,
         };
         let text = error.to_string();
@@ -90,6 +95,7 @@ async fn follow(
     shared: &Arc<Shared>,
     side: &SidePool,
     judge: &mut Judge,
+    at: &mut Resume,
     up: &mut bool,
 ) -> Result<std::convert::Infallible, LinkError> {
     let end = shared.log.end();
@@ -97,8 +103,6 @@ async fn follow(
     let mut replica = Replica::connect(&shared.config.redis, resume.clone()).await?;
     let mirror = &shared.status.mirror;
     judge.relinked();
-    // How far this link has come.
-    let mut at = Resume { replid: String::new(), offset: 0 };
     loop {
         let patient = shared.config.mirror.on_spool_full == OnSpoolFull::Backpressure;
         while patient && shared.log.is_full() {
@@ -110,7 +114,7 @@ async fn follow(
                 if !shared.log.rename(resume.as_ref(), &replid) {
                     return Err(LinkError::Relink);
                 }
-                at = Resume { replid: replid.clone(), offset };
+                *at = Resume { replid: replid.clone(), offset };
                 *mirror.replid.write() = replid;
                 mirror.received.store(offset, Ordering::Relaxed);
                 mirror.partial_syncs.fetch_add(1, Ordering::Relaxed);
@@ -121,14 +125,15 @@ async fn follow(
             }
             Event::FullResync { replid, offset } => {
                 mirror.full_syncs.fetch_add(1, Ordering::Relaxed);
-                shared.set_syncing(true);
+                let same = at.replid == replid && at.offset <= offset;
+                shared.begin_snapshot(at.replid.is_empty() || same);
                 if let Some(Resume { replid, offset }) = &resume {
                     tracing::info!(replid, offset, "Redis cannot go on from where the log ends");
                 }
-                at = Resume { replid: replid.clone(), offset };
+                *at = Resume { replid: replid.clone(), offset };
                 let result = transfer(shared, side, &mut replica, &replid, offset).await;
                 if result.is_err() {
-                    shared.set_syncing(false);
+                    shared.end_snapshot();
                 }
                 result?;
                 shared.set_link(true, "");

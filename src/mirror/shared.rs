@@ -180,13 +180,20 @@ impl Shared {
         self.refresh();
     }
 
-    /// A snapshot is being taken over, or not any more.
-    pub fn set_syncing(&self, syncing: bool) {
-        self.syncing.store(syncing, Ordering::Relaxed);
-        if syncing {
-            // Barriers from before the snapshot do not come by any more.
-            self.gate.open();
+    /// A snapshot is being taken over. Barriers from before it do not come by any more: where it is of the `same`
+    /// history, in which Redis has everything that waits for them, that is acknowledged, and otherwise given up.
+    pub fn begin_snapshot(&self, same: bool) {
+        self.syncing.store(true, Ordering::Relaxed);
+        if !same {
+            self.gate.give_up();
         }
+        self.gate.open();
+        self.refresh();
+    }
+
+    /// The snapshot has been taken over, or could not be.
+    pub fn end_snapshot(&self) {
+        self.syncing.store(false, Ordering::Relaxed);
         self.refresh();
     }
 

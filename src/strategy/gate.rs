@@ -56,6 +56,8 @@ pub struct CommitGate {
     fast: AtomicBool,
     /// Writes are refused before they reach Redis.
     refusing: AtomicBool,
+    /// How often it has changed who answers.
+    turns: AtomicU64,
     next_source: AtomicU64,
     sources: Mutex<HashMap<u64, Arc<Shared>>>,
 }
@@ -90,6 +92,7 @@ impl CommitGate {
             failed: [AtomicU64::new(1), AtomicU64::new(0)],
             fast: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
+            turns: AtomicU64::new(0),
             next_source: AtomicU64::new(1),
             sources: Mutex::new(HashMap::new()),
         })
@@ -166,6 +169,20 @@ impl CommitGate {
             source.progress.lock().since = None;
             source.committed.send_modify(|_| ());
         }
+    }
+
+    /// Somebody else answers from now on, who has all that will ever be committed of what Redis was sent: who waits for
+    /// more than that, without a connection, has to look.
+    pub fn turned(&self) {
+        self.turns.fetch_add(1, Ordering::AcqRel);
+        for source in self.sources.lock().values() {
+            source.committed.send_modify(|_| ());
+        }
+    }
+
+    /// How often [`CommitGate::turned`] was called.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Acquire)
     }
 
     /// From now on writes are refused before they reach Redis, or taken again; true when that is news.
@@ -303,8 +320,17 @@ impl BarrierSource {
 
     /// True when what waits with this ticket may go on.
     pub fn released(&self, ticket: Ticket) -> bool {
+        self.is_over(ticket) || self.committed(ticket)
+    }
+
+    /// True when the barrier of this ticket is committed.
+    pub fn committed(&self, ticket: Ticket) -> bool {
+        *self.receiver.borrow() >= ticket.number
+    }
+
+    /// True when the period of this ticket has ended.
+    pub fn is_over(&self, ticket: Ticket) -> bool {
         self.gate.holding_period() != Some(ticket.period)
-            || *self.receiver.borrow() >= ticket.number
     }
 
     /// True when what waits with this ticket was given up before it was committed.
@@ -312,7 +338,7 @@ impl BarrierSource {
         let [first, last] = &self.gate.failed;
         ticket.period <= last.load(Ordering::Acquire)
             && ticket.period >= first.load(Ordering::Acquire)
-            && *self.receiver.borrow() < ticket.number
+            && !self.committed(ticket)
     }
 
     /// Waits for releases beside the source, while the source itself stays usable.

@@ -42,7 +42,32 @@ pub struct Source {
     timed: RefCell<Vec<(Ticket, Waiting)>>,
     /// Wakes who sends barriers, when it has sent one before.
     driver: RefCell<Option<Waker>>,
-    lost: Cell<bool>,
+    /// The connection is gone.
+    lost: Cell<Option<Loss>>,
+}
+
+/// How long what Redis answered before a connection was lost may take to be committed, if nobody else comes to answer
+/// before.
+const FATE: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy)]
+struct Loss {
+    /// [`CommitGate::turns`] at that time.
+    turns: u64,
+    /// Nothing more of it will be committed.
+    over: bool,
+}
+
+/// What becomes of a reply that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Waits,
+    /// The client may have it.
+    Acknowledged,
+    /// It was given up while Redis was there.
+    NotConfirmed,
+    /// The connection is gone, and the write is not in what the mirror had received.
+    Unknown,
 }
 
 /// An answer that waits, and who wants to know for how long.
@@ -72,7 +97,7 @@ impl Source {
             waiting: RefCell::default(),
             timed: RefCell::default(),
             driver: RefCell::default(),
-            lost: Cell::new(false),
+            lost: Cell::new(None),
         });
         let (weak, mut watcher) = (Rc::downgrade(&source), source.barriers.watcher());
         tokio::task::spawn_local(async move {
@@ -91,7 +116,7 @@ impl Source {
     /// A source without a connection: what waits for it turns into an error.
     pub(super) fn without_connection(gate: &Arc<CommitGate>) -> Rc<Source> {
         let source = Source::new(gate);
-        source.lose();
+        source.lost.set(Some(Loss { turns: gate.turns(), over: true }));
         source
     }
 
@@ -158,18 +183,23 @@ impl Source {
         });
     }
 
-    pub(super) fn released(&self, ticket: Ticket) -> bool {
-        self.barriers.released(ticket)
-    }
-
-    /// True when its write will not be known to be committed.
-    pub(super) fn given_up(&self, ticket: Ticket) -> bool {
-        self.barriers.given_up(ticket)
-    }
-
-    /// True when the connection is gone: what was not committed by then has an unknown fate.
-    pub(super) fn lost(&self) -> bool {
-        self.lost.get()
+    /// What becomes of what waits with this ticket.
+    pub(super) fn fate(&self, ticket: Ticket) -> Fate {
+        if self.barriers.committed(ticket) {
+            return Fate::Acknowledged;
+        }
+        match self.lost.get() {
+            Some(Loss { turns, over }) => {
+                let over = over || turns != self.barriers.gate().turns();
+                match over || self.barriers.is_over(ticket) {
+                    true => Fate::Unknown,
+                    false => Fate::Waits,
+                }
+            }
+            None if !self.barriers.released(ticket) => Fate::Waits,
+            None if self.barriers.given_up(ticket) => Fate::NotConfirmed,
+            None => Fate::Acknowledged,
+        }
     }
 
     pub(super) fn wait(&self, outbox: Weak<Outbox>) {
@@ -187,21 +217,31 @@ impl Source {
     }
 
     fn end_timed(&self) {
-        self.timed.borrow_mut().retain(|(ticket, waiting)| {
-            let waits = !self.released(*ticket);
-            if waits && !self.lost() {
-                return true;
+        self.timed.borrow_mut().retain(|(ticket, waiting)| match self.fate(*ticket) {
+            Fate::Waits => true,
+            fate => {
+                waiting.end(fate == Fate::Acknowledged);
+                false
             }
-            waiting.end(!waits && !self.given_up(*ticket));
-            false
         });
     }
 
-    /// Redis is gone: held replies whose barrier has not been committed turn into errors.
-    pub(super) fn lose(&self) {
-        self.lost.set(true);
+    /// The connection is gone. Held replies are answers to what Redis has done: where that was received by the mirror
+    /// it is committed yet, and the rest turns into errors when somebody else answers, or after [`FATE`].
+    pub(super) fn lose(self: &Rc<Self>) {
+        let loss = Loss { turns: self.barriers.gate().turns(), over: false };
+        self.lost.set(Some(loss));
         self.barriers.retire();
         self.release();
+        if self.waiting.borrow().is_empty() {
+            return;
+        }
+        let source = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(FATE).await;
+            source.lost.set(Some(Loss { over: true, ..loss }));
+            source.release();
+        });
     }
 
     fn release(&self) {

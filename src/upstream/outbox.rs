@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::net::{tcp, unix};
 
-use super::barrier::Hold;
+use super::barrier::{Fate, Hold};
 use super::chunks::Chunks;
 use super::conn::{Captured, NOT_CONFIRMED, UNKNOWN_OUTCOME};
 use super::secure::Secure;
@@ -185,12 +185,10 @@ impl Outbox {
         }
         let mut held = self.held.borrow_mut();
         let mut ready = self.ready.borrow_mut();
-        let hold = hold.filter(|(source, ticket)| {
-            !ready.open && (!source.released(*ticket) || source.given_up(*ticket))
-        });
-        // Nobody else looks again at what waits for a source that is gone.
-        let lost =
-            hold.as_ref().is_some_and(|(source, ticket)| source.lost() || source.given_up(*ticket));
+        let fate = hold.as_ref().map(|(source, ticket)| source.fate(*ticket));
+        let hold = hold.filter(|_| !ready.open && fate != Some(Fate::Acknowledged));
+        // Nobody else looks again at what is decided.
+        let decided = fate.is_some_and(|fate| fate != Fate::Waits);
         let same = |last: &Held, (source, ticket): &Hold| {
             Rc::ptr_eq(&last.hold.0, source) && last.hold.1 == *ticket
         };
@@ -216,7 +214,7 @@ impl Outbox {
         }
         let full = ready.bytes.len() + ready.held > self.limit;
         drop((held, ready));
-        if lost {
+        if decided {
             self.release();
         }
         if full {
@@ -230,26 +228,27 @@ impl Outbox {
         let mut held = self.held.borrow_mut();
         let mut ready = self.ready.borrow_mut();
         while let Some(Held { hold: (source, ticket), .. }) = held.front() {
-            let waits = !source.released(*ticket);
-            if waits && !source.lost() {
-                break;
-            }
-            let unknown = waits || source.given_up(*ticket);
+            let error = match source.fate(*ticket) {
+                Fate::Waits => break,
+                Fate::Acknowledged => None,
+                Fate::NotConfirmed => Some(NOT_CONFIRMED),
+                Fate::Unknown => Some(UNKNOWN_OUTCOME),
+            };
             let Some(front) = held.pop_front() else { break };
             ready.held -= front.bytes.len();
-            if !unknown {
+            let Some(error) = error else {
                 ready.bytes.append(front.bytes);
                 ready.open = front.open;
-            } else if front.open {
+                continue;
+            };
+            if front.open {
                 // Half a reply cannot be made an error of.
                 self.dead.set(true);
                 self.wake();
                 return false;
-            } else {
-                let error = if waits { UNKNOWN_OUTCOME } else { NOT_CONFIRMED };
-                for _ in 0..front.replies {
-                    ready.bytes.push_with(|bytes| encode_error(error, bytes));
-                }
+            }
+            for _ in 0..front.replies {
+                ready.bytes.push_with(|bytes| encode_error(error, bytes));
             }
         }
         if held.is_empty() {

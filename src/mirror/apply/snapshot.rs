@@ -15,7 +15,7 @@ pub(super) async fn load(applier: &mut Applier, snapshot: Snapshot) -> Result<()
         result = take_over(applier, snapshot) => result,
         () = shutdown.cancelled() => Err(ApplyError::SnapshotCut),
     };
-    shared.set_syncing(false);
+    shared.end_snapshot();
     if result.is_err() {
         // What follows the snapshot in the log hangs in the air.
         let stored =

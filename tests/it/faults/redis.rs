@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use support::{Client, Line, Postgres, Redis, Value, wait_for};
+use support::{Client, Line, Postgres, Redis, Value, encode, wait_for};
 
 use super::{Counting, LIMIT, Stand};
 
@@ -75,6 +75,66 @@ fn a_redis_that_became_read_only() {
         },
         |stand| assert_eq!(stand.redis.client().run("REPLICAOF NO ONE"), Value::ok()),
     );
+}
+
+/// It leaves its history with a write that the mirror never received; the connections live on.
+#[test]
+fn a_redis_that_becomes_read_only_right_after_a_write() {
+    let other = Redis::start();
+    let stand = Stand::new();
+    let mut client = stand.tandem.client();
+    assert_eq!(client.run("INCR n"), Value::Int(1));
+    let port = other.port().to_string();
+    for part in [&["MULTI"][..], &["INCR", "n"], &["REPLICAOF", "127.0.0.1", &port]] {
+        assert!(!matches!(client.call(part.iter().copied()), Value::Error(_)), "{part:?}");
+    }
+    let reply = client.run("EXEC");
+    assert!(
+        matches!(&reply, Value::Error(error) if error.starts_with("UNKNOWNOUTCOME")),
+        "{reply:?}"
+    );
+    assert_eq!(stand.redis.client().run("REPLICAOF NO ONE"), Value::ok());
+    stand.wait_well();
+    assert_eq!(client.run("INCR n"), Value::Int(2));
+    stand.assert_equal();
+}
+
+/// What it had answered, and the mirror received, has a definite answer: its clients wait for the commit as ever.
+#[test]
+fn a_redis_that_dies_between_its_answer_and_the_commit() {
+    let mut stand = Stand::new();
+    let mut clients: Vec<Client> = (0..8).map(|_| stand.tandem.client()).collect();
+    stand.to_postgres.set(Line::Delayed(Duration::from_millis(20)));
+    let offset =
+        |stand: &Stand| stand.status("mirror_received_offset").and_then(|n| n.parse::<i64>().ok());
+    let before = offset(&stand).expect("a position");
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.set_timeout(LIMIT);
+        let writes = [encode(["RPUSH", &format!("l:{n}"), "a"]), encode(["INCR", "n"])].concat();
+        client.send(&writes).expect("sent");
+    }
+    let mut direct = stand.redis.client();
+    wait_for("Redis to have them", LIMIT, || direct.run("GET n") == Value::bulk("8"));
+    let replication = direct.run("INFO replication").text();
+    let done = replication.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
+    let done = done.and_then(|offset| offset.trim().parse::<i64>().ok()).expect("an offset");
+    wait_for("the mirror to have received them", LIMIT, || offset(&stand) >= Some(done));
+    assert!(before < done);
+    stand.redis.kill9();
+    let mut counts: Vec<i64> = clients
+        .iter_mut()
+        .map(|client| {
+            assert_eq!(client.receive().expect("an answer"), Value::Int(1));
+            client.receive().expect("an answer").int()
+        })
+        .collect();
+    counts.sort_unstable();
+    assert_eq!(counts, (1..=8).collect::<Vec<_>>());
+    stand.to_postgres.set(Line::Clear);
+    stand.redis.restart();
+    stand.wait_well();
+    assert_eq!(stand.tandem.client().run("GET n"), Value::bulk("8"));
+    stand.assert_equal();
 }
 
 #[test]
