@@ -96,6 +96,27 @@ fn a_client_is_served_on_while_redis_is_gone_and_when_it_is_back() {
     assert!(assert_equal(&redis, &postgres) >= 9);
 }
 
+/// All that it does when it wakes is about keys that clients have changed since.
+#[test]
+fn a_hung_redis_changes_nothing_that_clients_have_changed_since() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let tandem = start(&redis, &postgres);
+    let mut client = tandem.client();
+    let mut direct = redis.client();
+    assert_eq!(direct.run("PING"), Value::Simple("PONG".into()));
+    redis.pause();
+    direct.send(&[encode(["SET", "k", "direct"]), encode(["DEL", "l"])].concat()).expect("sent");
+    assert_eq!(insist(&mut client, "SET k client"), Value::ok());
+    assert_eq!(client.run("RPUSH l client"), Value::Int(1));
+    redis.resume();
+    wait_back(&tandem);
+    assert!(!tandem.log().contains("cannot be brought up"), "{}", tandem.log());
+    assert_eq!(tandem.status()["mirror_conflicts"], "1");
+    assert_eq!(client.run("GET k"), Value::bulk("client"));
+    assert_eq!(client.run("LLEN l"), Value::Int(1));
+    assert_equal(&redis, &postgres);
+}
+
 #[test]
 fn a_redis_that_was_hung_gets_what_it_missed_and_keeps_what_it_had() {
     let (redis, postgres) = (Redis::start(), Postgres::start());
