@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests block their own thread only")]
 
 mod acknowledge;
+mod activation;
 mod admin;
 mod cache;
 mod chaos;
