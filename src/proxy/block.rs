@@ -11,6 +11,8 @@ pub(super) struct Part {
     /// Some of them may change data.
     pub writes: bool,
     pub script: bool,
+    /// Some of them do more than read.
+    pub more_than_reads: bool,
 }
 
 impl Part {
@@ -21,6 +23,7 @@ impl Part {
             commands: 1,
             writes: command.is_some_and(|command| command.call_writes(second)),
             script: command.is_some_and(|command| command.is_script()),
+            more_than_reads: !command.is_some_and(|command| command.flags.readonly),
         }
     }
 
@@ -30,6 +33,7 @@ impl Part {
         self.commands += more.commands;
         self.writes |= more.writes;
         self.script |= more.script;
+        self.more_than_reads |= more.more_than_reads;
     }
 }
 
@@ -73,7 +77,7 @@ pub(super) fn whole(
                 let Part { writes, script, .. } = part;
                 let runs = command.class == Class::Exec;
                 let writes = writes && runs;
-                let end = Part { length, commands: 1, writes, script };
+                let end = Part { length, commands: 1, writes, script, more_than_reads: true };
                 return Some(Block { queued: Part { writes: false, ..part }, end, runs });
             }
             // In a transaction nothing waits.
@@ -108,7 +112,8 @@ mod tests {
         let Block { queued, end, runs } = whole(&data, &limits(), |_, _, _| true).expect("whole");
         assert_eq!((queued.commands, queued.writes, runs), (3, false, true));
         let length = frames(&["exec"]).len();
-        assert_eq!(end, Part { length, commands: 1, writes: true, script: false });
+        assert!(end.writes && end.more_than_reads && !end.script);
+        assert_eq!((end.length, end.commands), (length, 1));
         assert_eq!(queued.length + end.length, block.len());
         let dropped = whole(&frames(&["multi", "set k v", "discard"]), &limits(), |_, _, _| true)
             .expect("whole");

@@ -281,11 +281,13 @@ impl Session {
             return;
         }
         let run = std::mem::take(run);
+        let answered = self.replies == ReplyMode::On;
         let target = self.target();
         match self.current_lane() {
             Ok(lane) => {
                 let part = run.part;
                 let bytes = &data[run.from..run.from + part.length];
+                self.note_asked(bytes, part, answered);
                 lane.submit(bytes, part.commands, part.writes, target);
                 if part.script {
                     self.worker.pool.stand_by(&self.key);

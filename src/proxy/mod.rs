@@ -4,6 +4,7 @@
 
 mod access;
 mod activation;
+mod asked;
 mod block;
 mod care;
 mod forward;

@@ -120,6 +120,7 @@ impl Session {
         frame: &[u8],
         arguments: &[(u32, u32)],
     ) {
+        self.spoil_asked();
         let target = self.target();
         let outbox = Rc::clone(&self.outbox);
         let worker = Rc::clone(&self.worker);

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::access::Listed;
+use super::asked::Asked;
 use super::pinned::Pin;
 use super::reader::ClientReader;
 use super::registry::ClientInfo;
@@ -53,6 +54,11 @@ pub(super) struct Session {
     ended: bool,
     /// It has sent something.
     greeted: bool,
+    pub asked: Asked,
+    /// Requests to be sent once more, ahead of what comes next.
+    again: Vec<u8>,
+    /// It waits for requests, and has nothing else to do.
+    reading: bool,
 }
 
 /// How long a client that has connected when the process ends has for its first request.
@@ -94,6 +100,9 @@ impl Session {
             placed: None,
             ended: false,
             greeted: false,
+            asked: Asked::default(),
+            again: Vec::new(),
+            reading: false,
         }
     }
 
@@ -154,8 +163,13 @@ impl Session {
         };
         tokio::pin!(shutdown);
         let mut looked = false;
-        poll_fn(|cx| {
+        self.reading = true;
+        let result = poll_fn(|cx| {
             self.check(cx)?;
+            if !self.again.is_empty() {
+                self.input = std::mem::take(&mut self.again);
+                return Poll::Ready(Ok(self.process()));
+            }
             // The shutdown is rare; its waker need not be renewed at each request.
             let first = !std::mem::replace(&mut looked, true);
             let ends = token.is_cancelled();
@@ -172,6 +186,7 @@ impl Session {
                 };
                 worker.pace.read();
                 self.greeted = true;
+                self.forget_tries();
                 let stop = if self.input.is_empty() {
                     let (used, stop) = self.forward(&scratch[..read]);
                     let rest = &scratch[used..read];
@@ -199,7 +214,9 @@ impl Session {
                 }
             }
         })
-        .await
+        .await;
+        self.reading = false;
+        result
     }
 
     /// What a wake-up may be about besides requests. An error ends the session.
@@ -216,6 +233,14 @@ impl Session {
         }
         if self.info.take_pin_request() {
             self.keep_pin();
+        }
+        let lost = self.outbox.take_lost();
+        if lost > 0 {
+            let free = self.reading && self.input.is_empty();
+            match free.then(|| self.take_asked(lost)).flatten() {
+                Some(again) => self.again = again,
+                None => self.give_up_asked(lost),
+            }
         }
         Ok(())
     }

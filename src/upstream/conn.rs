@@ -492,6 +492,7 @@ impl Conn {
 
     fn fail(&self, entry: Pending, lost: &Lost) {
         match entry.target {
+            Target::Client(outbox) if *lost == Lost::Unknown && outbox.lose(entry.replies) => {}
             Target::Client(outbox) => {
                 self.meter.fault(lost.fault(), entry.replies as u64);
                 let mut bytes = Vec::new();

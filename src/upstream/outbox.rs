@@ -61,6 +61,10 @@ pub struct Outbox {
     blocked: Cell<bool>,
     /// The session waits for its replies.
     awaited: Cell<bool>,
+    /// Everything that is outstanding only reads, and the session keeps it.
+    only_reads: Cell<bool>,
+    /// Outstanding replies that will not come; the session decides what becomes of them.
+    lost: Cell<usize>,
     waker: RefCell<Option<Waker>>,
     limit: usize,
 }
@@ -97,6 +101,8 @@ impl Outbox {
             touched: Cell::new(false),
             blocked: Cell::new(false),
             awaited: Cell::new(false),
+            only_reads: Cell::new(false),
+            lost: Cell::new(0),
             waker: RefCell::default(),
             limit,
         })
@@ -153,6 +159,30 @@ impl Outbox {
         if left == 0 && replies > 0 {
             self.wake_waiter();
         }
+    }
+
+    /// Says whether the session could ask for all that is outstanding again.
+    pub fn set_only_reads(&self, only: bool) {
+        self.only_reads.set(only);
+    }
+
+    /// The next outstanding replies will not come; false: nobody can ask for them again.
+    pub(super) fn lose(&self, replies: usize) -> bool {
+        if self.only_reads.get() {
+            self.lost.set(self.lost.get() + replies);
+            self.wake();
+        }
+        self.only_reads.get()
+    }
+
+    /// How many of the outstanding replies have been lost since this was asked; they are outstanding until
+    /// [`Outbox::settle_lost`].
+    pub fn take_lost(&self) -> usize {
+        self.lost.take()
+    }
+
+    pub fn settle_lost(&self, replies: usize) {
+        self.settle(replies);
     }
 
     /// Ends the client's connection. What it has not read is given back at once.

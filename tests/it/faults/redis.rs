@@ -99,6 +99,55 @@ fn a_redis_that_becomes_read_only_right_after_a_write() {
     stand.assert_equal();
 }
 
+/// That a read ran twice nobody can tell; a write is never repeated.
+#[test]
+fn reads_under_way_when_redis_goes_are_asked_again() {
+    for killed in [true, false] {
+        let mut stand = Stand::new();
+        let mut clients: Vec<Client> = (0..3).map(|_| stand.tandem.client()).collect();
+        let setup = ["SET s 1", "RPUSH l a b", "HSET h f v", "INCR n"];
+        for command in setup {
+            assert!(!clients[0].run(command).is_error(), "{command}");
+        }
+        stand.redis.pause();
+        let [one, many, mixed] = &mut clients[..] else { unreachable!() };
+        let requests = |commands: &[&[&str]]| {
+            commands.iter().flat_map(|words| encode(words.iter())).collect::<Vec<u8>>()
+        };
+        one.send(b"GET s\r\n").expect("sent");
+        let reads: [&[&str]; 3] = [&["LRANGE", "l", "0", "-1"], &["HGET", "h", "f"], &["GET", "s"]];
+        many.send(&requests(&reads)).expect("sent");
+        mixed.send(&requests(&[&["GET", "n"], &["INCR", "n"]])).expect("sent");
+        std::thread::sleep(Duration::from_millis(100));
+        if killed {
+            stand.redis.kill9();
+        }
+        assert_eq!(one.receive().expect("an answer"), Value::bulk("1"));
+        let expected = [
+            Value::Array(vec![Value::bulk("a"), Value::bulk("b")]),
+            Value::bulk("v"),
+            Value::bulk("1"),
+        ];
+        for value in expected {
+            assert_eq!(many.receive().expect("an answer"), value);
+        }
+        for _ in 0..2 {
+            let reply = mixed.receive().expect("an answer");
+            assert!(format!("{reply:?}").contains("UNKNOWNOUTCOME"), "{reply:?}");
+        }
+        if killed {
+            stand.redis.restart();
+        } else {
+            stand.redis.resume();
+        }
+        stand.wait_well();
+        // What a Redis that hung had received it does when it wakes, once.
+        let counted = if killed { "1" } else { "2" };
+        assert_eq!(stand.tandem.client().run("GET n"), Value::bulk(counted));
+        stand.assert_equal();
+    }
+}
+
 /// What it had answered, and the mirror received, has a definite answer: its clients wait for the commit as ever.
 #[test]
 fn a_redis_that_dies_between_its_answer_and_the_commit() {

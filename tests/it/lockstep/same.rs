@@ -26,10 +26,6 @@ fn one(command: &[Vec<u8>], theirs: &Value, ours: &Value) -> bool {
     if theirs == ours {
         return true;
     }
-    if command.get(1).is_some_and(|script| script.starts_with(b"redis.setresp(3)")) {
-        // Maps come back in the order of Lua's tables.
-        return without_order(theirs) == without_order(ours) || has_errno(theirs);
-    }
     // How a value that came back from PostgreSQL is laid out in memory does not say how it came about.
     if let [object, encoding, ..] = command
         && object.eq_ignore_ascii_case(b"object")
@@ -38,11 +34,15 @@ fn one(command: &[Vec<u8>], theirs: &Value, ours: &Value) -> bool {
         return theirs.is_error() == ours.is_error();
     }
     // A script answers with what its arguments, which are a command, answer.
-    let command = match command[0].eq_ignore_ascii_case(b"eval") && command.len() > 4 {
-        true => &command[4..],
-        false => command,
-    };
-    ordered(command, theirs.clone()) == ordered(command, ours.clone()) || has_errno(theirs)
+    let scripted = command[0].eq_ignore_ascii_case(b"eval") && command.len() > 4;
+    let called = if scripted { &command[4..] } else { command };
+    let (ordered_theirs, ordered_ours) =
+        (ordered(called, theirs.clone()), ordered(called, ours.clone()));
+    if scripted && command[1].starts_with(b"redis.setresp(3)") {
+        // Maps come back in the order of Lua's tables.
+        return without_order(&ordered_theirs) == without_order(&ordered_ours) || has_errno(theirs);
+    }
+    ordered_theirs == ordered_ours || has_errno(theirs)
 }
 
 fn has_errno(reply: &Value) -> bool {
