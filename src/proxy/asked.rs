@@ -9,7 +9,7 @@ use crate::upstream::Lost;
 /// Most bytes of requests kept for that, per client.
 const MAX_BYTES: usize = 16 * 1024;
 /// How often the same reads are asked again: they may be what ends connections.
-const TRIES: u8 = 3;
+pub(super) const TRIES: u8 = 3;
 
 /// The requests of a client that a lane has, while all of them only read.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::content::{may_miss, tells_absence};
 use super::{Careful, split};
+use crate::proxy::asked::TRIES;
 use crate::proxy::session::Session;
 use crate::resp::{Reply, encode};
 use crate::strategy::Recalled;
@@ -17,15 +18,15 @@ impl Session {
     pub(super) async fn read_with_care(&mut self, batch: Vec<Careful>) {
         let mut left = &batch[..];
         for last in [false, true] {
-            let asked = match self.current_lane() {
-                Ok(lane) => run(&lane, left).await,
-                Err(lost) => Err(lost),
-            };
-            let captured = match asked {
-                Ok(captured) => captured,
+            let (captured, whole) = match self.ask_reads(left).await {
+                Ok(answered) => answered,
                 Err(lost) => return self.refuse(&lost, left.len()),
             };
             let replies = split(&captured.frame, left.len()).unwrap_or_default();
+            if whole {
+                replies.iter().for_each(|reply| self.hand_over(reply, captured.hold.as_ref()));
+                return;
+            }
             let misses = |(careful, reply): (&Careful, &&[u8])| {
                 may_miss(careful.name(), careful.needs.keys.len(), reply)
             };
@@ -48,6 +49,19 @@ impl Session {
         match self.read_whole(left).await {
             Ok(left) => self.run_under_watch(left).await,
             Err((lost, left)) => self.refuse(&lost, left),
+        }
+    }
+
+    /// The answers to reads; where they are lost with a connection they are asked again. True with them: who gave them
+    /// lacked nothing, as nobody has to look any more.
+    async fn ask_reads(&mut self, reads: &[Careful]) -> Result<(Captured, bool), Lost> {
+        let mut tries = 0;
+        loop {
+            let whole = !self.worker.shared.presence.partial();
+            match run(&*self.current_lane()?, reads).await {
+                Err(Lost::Unknown) if tries < TRIES => tries += 1,
+                answered => return Ok((answered?, whole)),
+            }
         }
     }
 
