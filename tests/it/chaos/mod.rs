@@ -51,6 +51,7 @@ fn run(mode: &'static str, default_seed: u64, default_seconds: u64) {
         // Each comes once before any comes again.
         if left.is_empty() {
             left.clone_from(&all);
+            stage.vacuum();
         }
         let fault = left.swap_remove(rng.random_range(0..left.len()));
         let time = Duration::from_millis(rng.random_range(10..1500));

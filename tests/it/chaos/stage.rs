@@ -116,6 +116,11 @@ impl Stage {
         well && client.try_call(["SET", "probe", "1"]).is_ok_and(|reply| !reply.is_error())
     }
 
+    /// What autovacuum would do if PostgreSQL lived for longer than the time between two looks of it.
+    pub fn vacuum(&self) {
+        self.postgres.sql("VACUUM");
+    }
+
     /// Redis, where there is one, has what PostgreSQL has.
     pub fn assert_equal(&self) {
         let sides = Sides::new(&self.redis, &self.postgres);
