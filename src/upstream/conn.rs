@@ -8,91 +8,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::barrier::{Barriers, Hold};
+use super::pending::{Pending, Wait};
 use super::pubsub::{Confirmation, Subscriptions};
 use super::sides::Sides;
 use super::stopwatch::Stopwatch;
-use super::{Key, Outbox, ServerFacts, Source, Watching};
+use super::{Captured, Key, Lost, Outbox, ServerFacts, Source, Target, Watching};
 use crate::resp::{ReplyScanner, command, encode_error};
-use crate::strategy::{CommitGate, Fault, Meter, Ticket};
-
-/// What a client is told about a command that was in flight when the server went away.
-pub(super) const NOT_CONFIRMED: &str = "UNKNOWNOUTCOME PostgreSQL has not confirmed the write in time: Redis has it, and it may be lost with Redis";
-pub(super) const UNKNOWN_OUTCOME: &str = "UNKNOWNOUTCOME the connection was lost before the answer came: the command may or may not have run";
+use crate::strategy::{CommitGate, Meter};
 
 /// A lane whose oldest command has waited this long holds up whoever comes behind it.
 const STALL: Duration = Duration::from_millis(50);
-
-/// Why a connection cannot take commands.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Lost {
-    #[error("UNAVAILABLE {server} is not reachable ({why}): the command was not run")]
-    Unreachable { server: &'static str, why: String },
-    /// Redis refused the connection's user or database, in its own words.
-    #[error("{0}")]
-    Refused(String),
-    #[error("{UNKNOWN_OUTCOME}")]
-    Unknown,
-}
-
-impl Lost {
-    /// What it is counted as.
-    pub fn fault(&self) -> Fault {
-        match self {
-            Lost::Unreachable { .. } => Fault::Unavailable,
-            Lost::Refused(_) => Fault::Refused,
-            Lost::Unknown => Fault::UnknownOutcome,
-        }
-    }
-
-    /// True when it says nothing about what was asked: whoever answers cannot be asked at the moment.
-    pub fn passes(&self) -> bool {
-        match self {
-            Lost::Unreachable { .. } | Lost::Unknown => true,
-            Lost::Refused(text) => PASSING.iter().any(|word| text.starts_with(word)),
-        }
-    }
-}
-
-/// First words of refusals that are about the moment, of Redis and of the server within the process.
-const PASSING: [&str; 3] = ["LOADING", "UNAVAILABLE", "MASTERDOWN"];
-
-/// A reply that somebody looks at before a client sees it.
-pub struct Captured {
-    pub frame: Vec<u8>,
-    /// What the reply has to wait for.
-    pub hold: Option<Hold>,
-}
-
-/// Who gets the replies.
-pub enum Target {
-    Client(Rc<Outbox>),
-    /// A client that wants no replies (`CLIENT REPLY OFF`).
-    Silent(Rc<Outbox>),
-    Capture(oneshot::Sender<Result<Captured, Lost>>),
-    /// The reply to a barrier of this source.
-    Barrier(Rc<Source>),
-    Nobody,
-}
-
-/// Whether replies wait for PostgreSQL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
-    /// None of the commands writes, or the gate was open.
-    No,
-    /// For the barrier behind the commands.
-    Behind(Ticket),
-    /// For one that is asked for when the reply has come.
-    Afterwards,
-}
-
-pub(super) struct Pending {
-    pub target: Target,
-    /// Replies still to come.
-    pub replies: usize,
-    pub wait: Wait,
-    /// Set for the subscribe family, whose commands answer once per channel.
-    pub confirmations: Option<Confirmation>,
-}
 
 #[derive(Clone, Debug)]
 enum Phase {

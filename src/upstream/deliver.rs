@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::conn::{Captured, Pending, Reader, Wait};
+use super::conn::Reader;
+use super::pending::{Captured, Pending, Wait};
 use super::pubsub::Verdict;
 use super::{Conn, Outbox, Target};
 use crate::resp::FrameError;

@@ -6,9 +6,10 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::net::{tcp, unix};
 
+use super::Captured;
 use super::barrier::{Fate, Hold};
 use super::chunks::Chunks;
-use super::conn::{Captured, NOT_CONFIRMED, UNKNOWN_OUTCOME};
+use super::lost::{NOT_CONFIRMED, UNKNOWN_OUTCOME};
 use super::secure::Secure;
 use crate::resp::encode_error;
 

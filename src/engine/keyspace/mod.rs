@@ -6,6 +6,8 @@
 //! overwrites what is known.
 
 mod census;
+mod change;
+mod databases;
 mod hash;
 mod journal;
 mod list;
@@ -32,10 +34,10 @@ pub use stream::{StreamChange, StreamRange};
 pub use window::{LARGE, MOST, View, places};
 
 use super::Db;
-use super::delta::{Changes, Delta, KeyChange, KeyId, ListEnds, Rows, Step};
+use super::delta::{Changes, Delta, KeyId, Step};
 use super::events::{Class, Happened};
 use super::stop::{Answer, Need, Part, Stop};
-use super::value::{Kind, List, Members, Stream, Value, ZSet};
+use super::value::{Kind, Value};
 
 /// Who decides that a key has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,26 +250,6 @@ impl Keyspace {
         }
     }
 
-    /// All keys in memory, in no order. Complete only when the database is whole.
-    pub fn iter(&self, db: Db) -> impl Iterator<Item = (&Bytes, &Entry)> {
-        self.dbs.get(&db).into_iter().flat_map(|space| &space.slots).filter_map(|(key, slot)| {
-            match slot {
-                Slot::Present(entry) => Some((key, &**entry)),
-                Slot::Absent { .. } => None,
-            }
-        })
-    }
-
-    /// True when everything of the database is in memory, as far as keys go.
-    pub fn is_whole(&self, db: Db) -> bool {
-        self.dbs.get(&db).map_or(self.new_dbs_whole, |space| space.whole)
-    }
-
-    /// Databases that were looked at.
-    pub fn databases(&self) -> impl Iterator<Item = Db> {
-        self.dbs.keys().copied()
-    }
-
     /// The type of the value, `None` when there is no such key.
     pub fn kind(&mut self, db: Db, key: &Bytes) -> Answer<Option<Kind>> {
         Ok(self.entry(db, key, || Part::Meta)?.map(|entry| entry.value.kind()))
@@ -361,7 +343,7 @@ impl Keyspace {
         }
         self.grown += value.weight() + key.len();
         self.insert(db, key, value, expires_at_ms);
-        self.change(db, key, |value, rows| *rows = all_rows(value));
+        self.change(db, key, |value, rows| *rows = change::all_rows(value));
         Ok(())
     }
 
@@ -401,69 +383,6 @@ impl Keyspace {
         Ok(true)
     }
 
-    /// Removes all keys of one database.
-    pub fn flush_db(&mut self, db: Db) {
-        self.close_changes();
-        self.keep_step();
-        self.steps.push(Step::FlushDb(db));
-        self.hear(Happened::Flushed(Some(db)));
-        self.mutations += 1;
-        self.keep_space(db);
-        self.count_none(Some(db));
-        if !self.moved.is_empty() {
-            self.keep_places();
-            self.moved.retain(|_, place| place.0 != db);
-        }
-        let space = self.space(db);
-        space.slots.clear();
-        space.whole = true;
-    }
-
-    /// Removes all keys.
-    pub fn flush_all(&mut self) {
-        self.close_changes();
-        self.keep_step();
-        self.steps.push(Step::FlushAll);
-        self.hear(Happened::Flushed(None));
-        self.mutations += 1;
-        self.keep_spaces();
-        self.count_none(None);
-        if !self.moved.is_empty() {
-            self.keep_places();
-            self.moved.clear();
-        }
-        self.dbs.clear();
-        self.new_dbs_whole = true;
-    }
-
-    /// Swaps two databases.
-    pub fn swap_db(&mut self, a: Db, b: Db) {
-        if a == b {
-            return;
-        }
-        self.close_changes();
-        self.keep_step();
-        self.keep_swap(a, b);
-        self.steps.push(Step::SwapDb(a, b));
-        self.swaps.push((a, b));
-        self.hear(Happened::Swapped(a, b));
-        for (db, _) in self.moved.values_mut() {
-            *db = load::swapped(*db, &(a, b));
-        }
-        self.mutations += 1;
-        self.exchange(a, b);
-    }
-
-    fn exchange(&mut self, a: Db, b: Db) {
-        self.exchange_counts(a, b);
-        let whole = self.new_dbs_whole;
-        let fresh = || DbSpace { whole, ..DbSpace::default() };
-        let (space_a, space_b) =
-            (self.dbs.remove(&a).unwrap_or_else(fresh), self.dbs.remove(&b).unwrap_or_else(fresh));
-        self.dbs.insert(a, space_b);
-        self.dbs.insert(b, space_a);
-    }
-
     /// Records a step that concerns no key.
     pub fn push_step(&mut self, step: Step) {
         self.close_changes();
@@ -488,176 +407,5 @@ impl Keyspace {
             self.steps.push(Step::Changes(std::mem::take(&mut self.changes)));
         }
         self.seq += 1;
-    }
-
-    fn space(&mut self, db: Db) -> &mut DbSpace {
-        let whole = self.new_dbs_whole;
-        self.dbs.entry(db).or_insert_with(|| DbSpace { whole, ..DbSpace::default() })
-    }
-
-    /// Makes sure that a key of type `kind` is there, creating an empty complete one.
-    /// The caller puts something into it.
-    fn ensure(
-        &mut self,
-        db: Db,
-        key: &Bytes,
-        kind: Kind,
-        part: impl FnOnce() -> Part,
-    ) -> Answer<()> {
-        if self.typed(db, key, kind, part)?.is_some() {
-            return Ok(());
-        }
-        let value = match kind {
-            Kind::String => Value::String(Some(Bytes::new())),
-            Kind::List => Value::List(List::default()),
-            Kind::Set => Value::Set(Members::new()),
-            Kind::ZSet => Value::ZSet(ZSet::new()),
-            Kind::Hash => Value::Hash(Members::new()),
-            Kind::Stream => Value::Stream(Box::<Stream>::default()),
-            Kind::Opaque => Value::Opaque(Some(Bytes::new())),
-        };
-        self.grown += key.len() + 128;
-        self.insert(db, key, value, None);
-        Ok(())
-    }
-
-    fn insert(&mut self, db: Db, key: &Bytes, value: Value, expires_at_ms: Option<i64>) {
-        self.keep(db, key);
-        self.rebind(db, key);
-        self.count(db, 1, expires_at_ms.is_some());
-        self.touch(db, key, What::Made);
-        let id = self.next_id;
-        self.next_id += 1;
-        self.keep_change(id);
-        let (born, used) = (self.seq, self.tick);
-        let entry = Entry {
-            id,
-            value,
-            expires_at_ms,
-            version: 0,
-            born,
-            touched: born,
-            used,
-            looked_at_ms: self.now_ms,
-            views: window::Views::default(),
-        };
-        self.space(db).slots.insert(key.clone(), Slot::Present(Box::new(entry)));
-    }
-
-    /// Changes the value of a key that is there, records it in the delta, and removes the key when
-    /// nothing is left of it.
-    fn change<R>(
-        &mut self,
-        db: Db,
-        key: &Bytes,
-        f: impl FnOnce(&mut Value, &mut Rows) -> R,
-    ) -> Option<R> {
-        self.mutations += 1;
-        self.keep(db, key);
-        self.touch(db, key, What::Changed);
-        let seq = self.seq;
-        let space = self.dbs.get_mut(&db)?;
-        let Some(Slot::Present(entry)) = space.slots.get_mut(key) else { return None };
-        let change = self.changes.keys.entry(entry.id).or_insert_with(|| {
-            entry.version += 1;
-            KeyChange {
-                db,
-                key: key.clone(),
-                kind: entry.value.kind(),
-                expires_at_ms: None,
-                len: 0,
-                version: entry.version,
-                created: entry.born == seq,
-                renamed: false,
-                rows: Rows::none(entry.value.kind()),
-                ends: ends(&entry.value).map(|ends| [ends; 2]),
-            }
-        });
-        let result = f(&mut entry.value, &mut change.rows);
-        if let (Value::Stream(stream), Rows::Stream(rows)) = (&entry.value, &mut change.rows) {
-            rows.set_counters(stream);
-        }
-        if let (Some([_, after]), Some(ends)) = (&mut change.ends, ends(&entry.value)) {
-            *after = ends;
-        }
-        change.len = entry.value.len();
-        change.expires_at_ms = entry.expires_at_ms;
-        entry.touched = seq;
-        entry.views = window::Views::default();
-        if entry.value.is_empty() && entry.value.kind() != Kind::Stream {
-            self.drop_key(db, key);
-        }
-        Some(result)
-    }
-
-    /// Takes the entry out of memory and remembers that the key is absent.
-    fn take_entry(&mut self, db: Db, key: &Bytes) -> Option<Box<Entry>> {
-        let used = self.tick;
-        if self.dbs.get(&db)?.slots.contains_key(key) {
-            self.keep_all(db, key);
-        }
-        let space = self.dbs.get_mut(&db)?;
-        let slot = space.slots.get_mut(key)?;
-        if matches!(slot, Slot::Absent { .. }) {
-            return None;
-        }
-        let slot = std::mem::replace(slot, Slot::Absent { used });
-        if space.whole {
-            space.slots.remove(key);
-        }
-        let Slot::Present(entry) = slot else { return None };
-        self.rebind(db, key);
-        self.count(db, -1, entry.expires_at_ms.is_some());
-        Some(entry)
-    }
-
-    /// Takes a key away, whatever it is.
-    fn drop_key(&mut self, db: Db, key: &Bytes) {
-        if self.discard(db, key) {
-            self.touch(db, key, What::Gone);
-        }
-    }
-
-    /// As [`Keyspace::drop_key`], without a word to those who listen; false when there is no such key.
-    fn discard(&mut self, db: Db, key: &Bytes) -> bool {
-        let Some(entry) = self.take_entry(db, key) else { return false };
-        if !self.moved.is_empty() {
-            self.keep_places();
-            self.moved.retain(|_, place| (place.0, &place.1) != (db, key));
-        }
-        self.mutations += 1;
-        self.changes.keys.remove(&entry.id);
-        if entry.born != self.seq {
-            self.changes.dropped.insert(entry.id, entry.value.kind());
-        }
-        true
-    }
-}
-
-fn ends(value: &Value) -> Option<ListEnds> {
-    match value {
-        Value::List(list) => Some((list.head, list.tail)),
-        _ => None,
-    }
-}
-
-/// Every row of a complete value, for one that PostgreSQL has not seen.
-fn all_rows(value: &Value) -> Rows {
-    match value {
-        Value::String(content) => Rows::String(content.clone()),
-        Value::Opaque(dump) => Rows::Opaque(dump.clone()),
-        Value::List(list) => {
-            Rows::List(list.front.iter().map(|(pos, v)| (*pos, Some(v.clone()))).collect())
-        }
-        Value::Set(set) => {
-            Rows::Set(set.iter().map(|(member, ())| (member.clone(), Some(()))).collect())
-        }
-        Value::ZSet(zset) => {
-            Rows::ZSet(zset.known.iter().map(|(m, score)| (m.clone(), *score)).collect())
-        }
-        Value::Hash(hash) => {
-            Rows::Hash(hash.iter().map(|(f, v)| (f.clone(), Some(v.clone()))).collect())
-        }
-        Value::Stream(stream) => Rows::Stream(Box::new(stream::all_rows(stream))),
     }
 }
