@@ -275,7 +275,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
 ];
 
 /// Largest body of a request, in bytes.
-const MAX_BODY: usize = 64 * 1024;
+pub const MAX_BODY: usize = 64 * 1024;
 
 pub fn is_open(path: &str) -> bool {
     ENDPOINTS.iter().any(|endpoint| endpoint.open && endpoint.path == path)
@@ -300,6 +300,7 @@ pub fn router(app: App) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(serve::body_in_time))
         .layer(from_fn_with_state(app.clone(), auth::check))
         .layer(from_fn(serve::in_time))
         .with_state(app)

@@ -185,6 +185,9 @@ fn responses(endpoint: &Endpoint) -> Value {
     if !endpoint.body.is_empty() {
         responses.insert("413".into(), answer("The body is too large.", "Failure"));
     }
+    if !endpoint.body.is_empty() && endpoint.long {
+        responses.insert("408".into(), answer("The body did not come in time.", "Failure"));
+    }
     if !endpoint.body.is_empty() && !endpoint.long {
         responses
             .insert("422".into(), answer("A member is missing or of another type.", "Failure"));

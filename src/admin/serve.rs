@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
@@ -18,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Failure;
-use super::endpoints::{is_long, path_of, router};
+use super::endpoints::{MAX_BODY, is_long, path_of, router};
 use super::state::App;
 use super::strategy::Peer;
 use crate::tls::ServerTls;
@@ -32,6 +33,8 @@ const MAX_HEAD: usize = 32 * 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an answer may take, the request's body included.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the body of a request may take whose answer may take any time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long answers under way may take when the process ends.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -107,6 +110,28 @@ async fn accept(
     let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
+}
+
+/// Where the answer may take long, the body still may not.
+pub async fn body_in_time(request: Request, next: Next) -> Response {
+    if !is_long(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let (head, body) = request.into_parts();
+    let failure = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(body)) => return next.run(Request::from_parts(head, Body::from(body))).await,
+        Ok(Err(_)) => Failure::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "bad_request",
+            format!("the body is larger than {MAX_BODY} bytes, or broke off"),
+        ),
+        Err(_) => Failure::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            format!("the body has to come within {BODY_TIMEOUT:?}"),
+        ),
+    };
+    failure.into_response()
 }
 
 /// Anybody may ask with a method of their own making.

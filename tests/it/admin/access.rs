@@ -109,6 +109,10 @@ fn what_is_not_there_is_said_in_json() {
     assert_eq!(post(&tandem, "/admin/log-level", "{\"other\": 1}").error(422), "bad_request");
     let large = format!("{{\"level\": \"{}\"}}", "x".repeat(100_000));
     assert_eq!(post(&tandem, "/admin/log-level", &large).error(413), "bad_request");
+    assert_eq!(
+        post(&tandem, "/admin/database/sync/redis-to-postgres", &large).error(413),
+        "bad_request"
+    );
     // Garbage and a head without end cost a connection and nothing else.
     for garbage in [&b"\0\0\0\0\r\n\r\n"[..], &vec![b'x'; 1 << 20]] {
         let mut stream = TcpStream::connect(("127.0.0.1", tandem.admin_port())).expect("connected");
@@ -119,6 +123,21 @@ fn what_is_not_there_is_said_in_json() {
         assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", answer.escape_ascii());
     }
     get(&tandem, "/live").data();
+}
+
+/// Of a job, whose answer may take any time, too.
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let redis = Redis::start();
+    let tandem = redis_only(&redis).start();
+    let mut stream = TcpStream::connect(("127.0.0.1", tandem.admin_port())).expect("connected");
+    let head = "POST /admin/database/sync/redis-to-postgres HTTP/1.1\r\nhost: 127.0.0.1\r\n\
+                content-type: application/json\r\ncontent-length: 20\r\n\r\n{";
+    stream.write_all(head.as_bytes()).expect("sent");
+    stream.set_read_timeout(Some(super::LIMIT)).expect("set");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 408");
 }
 
 #[test]
