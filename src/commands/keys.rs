@@ -57,6 +57,7 @@ impl Command {
         found.extend(fixed.filter(|(at, _)| {
             words.get(*at).is_some_and(|word| self.name != "migrate" || !word.as_ref().is_empty())
         }));
+        let mut stored = None;
         let mut at = *from;
         while let Some(word) = words.get(at) {
             let word = word.as_ref();
@@ -67,7 +68,12 @@ impl Command {
                 None => {}
                 Some(Values::Skip(count)) => at += count,
                 Some(Values::Stored) => {
-                    found.extend(words.get(at).map(|_| (at, "OW,update")));
+                    // SORT knows that the last one counts; the others name them all.
+                    let earlier = match at < words.len() {
+                        true => stored.replace((at, "OW,update")),
+                        false => None,
+                    };
+                    found.extend(earlier.filter(|_| self.name != "sort"));
                     at += 1;
                 }
                 Some(Values::Keys) => {
@@ -81,6 +87,7 @@ impl Command {
                 }
             }
         }
+        found.extend(stored);
         Some(found)
     }
 
@@ -269,6 +276,7 @@ mod tests {
             ("sort a limit 0 store", &["a"]),
             ("georadius a 1 2 3 m count store storedist d", &["a", "d"]),
             ("georadiusbymember a m 3 km store d store e", &["a", "d", "e"]),
+            ("sort a store d store e store f", &["a", "f"]),
             ("eval s 3 a b", &[]),
             ("xreadgroup count 1 group streams c streams a b 0 0", &["a", "b"]),
             ("xread block 0 streams streams 0", &["streams"]),
