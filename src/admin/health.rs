@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::backends::Look;
 use super::state::App;
 use crate::config::Mode;
-use crate::strategy::{Condition, Following, Lead, MirrorState};
+use crate::strategy::{Condition, Following, Lead, MirrorState, UNAVAILABLE};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,7 +100,8 @@ pub fn judge(app: &App, look: &Look) -> Health {
     }
     let serves = match lead {
         Lead::Redis => look.redis_up(),
-        Lead::Postgres => look.postgres_up(),
+        // It may have gone since the look.
+        Lead::Postgres => look.postgres_up() && status.mode() != UNAVAILABLE,
         Lead::Leader => true,
         Lead::Nobody => false,
     };

@@ -17,4 +17,4 @@ pub use gate::{Barrier, BarrierSource, CommitGate, Ticket, Watcher};
 pub use inspect::{Inspected, Inspections, Question, RedisState, Takeover};
 pub use meters::{Buckets, Fault, Histogram, Meter, Meters, SIZES, Tally};
 pub use presence::{Gap, Missing, Presence, RecallError, Recalled};
-pub use status::{Lead, MirrorState, MirrorStatus, Role, Status, Switched};
+pub use status::{Lead, MirrorState, MirrorStatus, Role, Status, Switched, UNAVAILABLE};

@@ -221,6 +221,9 @@ pub struct Status {
     pub reconnect: Notify,
 }
 
+/// The mode in which nobody can serve.
+pub const UNAVAILABLE: &str = "unavailable";
+
 impl Status {
     pub fn new(strategy: Mode, ack: Ack) -> Status {
         Status {
@@ -371,14 +374,14 @@ impl Status {
             return match (postgres, self.serves()) {
                 (true, _) => strategy.as_str(),
                 (false, true) => "reads_only",
-                (false, false) => "unavailable",
+                (false, false) => UNAVAILABLE,
             };
         }
         if mirror_on && self.lead().0 == Lead::Postgres {
-            return if postgres { Mode::PostgresOnly.as_str() } else { "unavailable" };
+            return if postgres { Mode::PostgresOnly.as_str() } else { UNAVAILABLE };
         }
         match (mirror_on, redis, postgres) {
-            (_, false, _) => "unavailable",
+            (_, false, _) => UNAVAILABLE,
             (true, true, false) => Mode::RedisOnly.as_str(),
             _ => strategy.as_str(),
         }

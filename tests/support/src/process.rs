@@ -95,7 +95,7 @@ impl Process {
         children.iter().for_each(|child| send(*child, Signal::SIGKILL));
         self.wait(Duration::from_secs(10));
         crate::wait_for("children to end", Duration::from_secs(30), || {
-            children.iter().all(|child| !Path::new(&format!("/proc/{child}")).exists())
+            children.iter().all(|child| has_ended(*child))
         });
     }
 
@@ -157,16 +157,23 @@ fn send(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
 }
 
+/// State and parent of a process; `None`: there is none.
+fn state(pid: u32) -> Option<(char, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // pid (name) state ppid …; the name may contain anything but its last parenthesis.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// A zombie has let go of everything: its parent may take its time to fetch the status.
+fn has_ended(pid: u32) -> bool {
+    state(pid).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))
+}
+
 fn children(parent: u32) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // pid (name) state ppid …; the name may contain anything but its last parenthesis.
-        let ppid = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
-        ppid.and_then(|p| p.parse().ok()) == Some(parent)
-    })
-    .collect()
+    pids.filter(|pid| state(*pid).is_some_and(|(_, of)| of == parent)).collect()
 }
 
 type Order = (Recipe, mpsc::Sender<io::Result<Child>>);
