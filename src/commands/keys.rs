@@ -69,11 +69,10 @@ impl Command {
                 Some(Values::Skip(count)) => at += count,
                 Some(Values::Stored) => {
                     // SORT knows that the last one counts; the others name them all.
-                    let earlier = match at < words.len() {
-                        true => stored.replace((at, "OW,update")),
-                        false => None,
-                    };
-                    found.extend(earlier.filter(|_| self.name != "sort"));
+                    if at < words.len() {
+                        let earlier = stored.replace((at, "OW,update"));
+                        found.extend(earlier.filter(|_| self.name != "sort"));
+                    }
                     at += 1;
                 }
                 Some(Values::Keys) => {

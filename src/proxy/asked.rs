@@ -80,14 +80,14 @@ impl Session {
         }
         let again = self.asked.last(count, &self.worker.shared.limits)?;
         self.asked.tries += 1;
-        self.outbox.settle_lost(count);
+        self.outbox.settle(count);
         Some(again)
     }
 
     /// The answers to `count` requests are lost for good.
     pub(super) fn give_up_asked(&mut self, count: usize) {
         self.refuse(&Lost::Unknown, count);
-        self.outbox.settle_lost(count);
+        self.outbox.settle(count);
     }
 }
 

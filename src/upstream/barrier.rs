@@ -188,17 +188,16 @@ impl Source {
         if self.barriers.committed(ticket) {
             return Fate::Acknowledged;
         }
+        let ended = self.barriers.is_over(ticket);
         match self.lost.get() {
-            Some(Loss { turns, over }) => {
-                let over = over || turns != self.barriers.gate().turns();
-                match over || self.barriers.is_over(ticket) {
-                    true => Fate::Unknown,
-                    false => Fate::Waits,
-                }
+            Some(Loss { turns, over })
+                if ended || over || turns != self.barriers.gate().turns() =>
+            {
+                Fate::Unknown
             }
-            None if !self.barriers.released(ticket) => Fate::Waits,
-            None if self.barriers.given_up(ticket) => Fate::NotConfirmed,
-            None => Fate::Acknowledged,
+            None if ended && self.barriers.given_up(ticket) => Fate::NotConfirmed,
+            None if ended => Fate::Acknowledged,
+            _ => Fate::Waits,
         }
     }
 
@@ -227,7 +226,7 @@ impl Source {
     }
 
     /// The connection is gone. Held replies are answers to what Redis has done: where that was received by the mirror
-    /// it is committed yet, and the rest turns into errors when somebody else answers, or after [`FATE`].
+    /// it will still be committed, and the rest turns into errors when somebody else answers, or after [`FATE`].
     pub(super) fn lose(self: &Rc<Self>) {
         let loss = Loss { turns: self.barriers.gate().turns(), over: false };
         self.lost.set(Some(loss));

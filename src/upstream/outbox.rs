@@ -154,7 +154,7 @@ impl Outbox {
     }
 
     /// `replies` expected replies have come to their end (or never will).
-    pub(super) fn settle(&self, replies: usize) {
+    pub fn settle(&self, replies: usize) {
         let left = self.outstanding.get().saturating_sub(replies);
         self.outstanding.set(left);
         if left == 0 && replies > 0 {
@@ -177,13 +177,9 @@ impl Outbox {
     }
 
     /// How many of the outstanding replies have been lost since this was asked; they are outstanding until
-    /// [`Outbox::settle_lost`].
+    /// [`Outbox::settle`].
     pub fn take_lost(&self) -> usize {
         self.lost.take()
-    }
-
-    pub fn settle_lost(&self, replies: usize) {
-        self.settle(replies);
     }
 
     /// Ends the client's connection. What it has not read is given back at once.
