@@ -79,10 +79,32 @@ impl<'a> Scan<'a> {
         let next = if candidates.len() < before { last + 1 } else { 0 };
         (next, candidates.into_iter().map(|(_, element)| element).collect())
     }
+
+    /// As [`Scan::page`], of elements that come in order from the cursor on, each behind its position.
+    pub fn next_page<T>(&self, elements: impl Iterator<Item = (u64, T)>) -> (u64, Vec<T>) {
+        let (mut page, mut last) = (Vec::new(), 0);
+        for (position, element) in elements {
+            // Those with one hash stay together, as a cursor cannot stand between them.
+            if page.len() >= self.count && position != last {
+                return (last + 1, page);
+            }
+            last = position;
+            page.push(element);
+        }
+        (0, page)
+    }
 }
 
-/// The same in every process, so that a cursor outlives a restart. Never 0 and far from the maximum.
-fn position(name: &[u8]) -> u64 {
+/// Where a cursor stands. One that was not given out here begins anew.
+pub fn from(cursor: u64) -> u64 {
+    if cursor > LAST { 0 } else { cursor }
+}
+
+/// The last cursor that there can be.
+pub const LAST: u64 = u32::MAX as u64 + 1;
+
+/// The same in every process, so that a cursor outlives a restart. From 1 to [`LAST`].
+pub fn position(name: &[u8]) -> u64 {
     u64::from(crc32fast::hash(name)) + 1
 }
 

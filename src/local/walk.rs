@@ -1,5 +1,5 @@
-//! `SCAN`, `KEYS` and `RANDOMKEY` over databases that are too large for memory: PostgreSQL is asked page by
-//! page, in the order of the names.
+//! `SCAN`, `KEYS` and `RANDOMKEY` over databases that are not in memory, or too large for a look at every key:
+//! PostgreSQL is asked page by page, in the order of the names.
 //!
 //! A cursor of `SCAN` stands for the last name of a page, which is remembered for a while; one that nobody
 //! remembers begins anew. So what is there from the first call to the last is returned, as Redis
@@ -19,9 +19,9 @@ use crate::engine::{Answer, Db, Stop, glob};
 use crate::resp::Reply;
 use crate::store::{Store, StoreError};
 
-/// Databases up to this size are walked in memory, each page by a look at every key.
+/// Databases up to this size are brought to memory and walked there.
 const FEW: i64 = 1000;
-/// The same for databases of which every key is in memory already.
+/// Of databases up to this size each key is looked at, where all are in memory already.
 const FEW_KNOWN: i64 = 20_000;
 /// Names asked for at once.
 const PAGE: usize = 10_000;
@@ -57,7 +57,8 @@ pub(super) struct Cursors {
 impl Default for Cursors {
     fn default() -> Cursors {
         // A former process's cursors are not taken for ours.
-        let next = u64::from(rand::random::<u32>()) << 20 | 1;
+        // Nor are those of the engine, which are smaller.
+        let next = 1 << 52 | u64::from(rand::random::<u32>()) << 20;
         Cursors { names: HashMap::new(), order: VecDeque::new(), next }
     }
 }
@@ -108,9 +109,14 @@ impl Period {
     }
 
     /// Whether a walk over the keys of a database asks PostgreSQL.
-    fn is_walked_outside(&self, db: Db) -> bool {
+    fn is_walked_outside(&self, db: Db, name: &str) -> bool {
         let keyspace = self.keyspace.borrow();
-        let few = if keyspace.is_whole(db) { FEW_KNOWN } else { FEW };
+        let few = match keyspace.is_whole(db) {
+            // The engine has the keys in order.
+            true if name == "scan" => return false,
+            true => FEW_KNOWN,
+            false => FEW,
+        };
         keyspace.census(db).is_some_and(|count| count.keys > few)
     }
 
@@ -133,7 +139,8 @@ impl Session {
         name: &str,
         args: &[Bytes],
     ) -> Result<Option<Answer<Reply>>, Gone> {
-        if !matches!(name, "scan" | "keys" | "randomkey") || !self.period.is_walked_outside(self.db)
+        if !matches!(name, "scan" | "keys" | "randomkey")
+            || !self.period.is_walked_outside(self.db, name)
         {
             return Ok(None);
         }

@@ -12,7 +12,11 @@ fn texts(value: Value) -> Vec<String> {
 }
 
 /// All names that a whole scan returns, while `between` is run between its calls.
-fn scan(client: &mut Client, options: &str, mut between: impl FnMut(usize)) -> BTreeSet<String> {
+fn scan(
+    client: &mut Client,
+    options: &str,
+    mut between: impl FnMut(usize, &str),
+) -> BTreeSet<String> {
     let (mut cursor, mut seen, mut calls) = ("0".to_owned(), BTreeSet::new(), 0);
     loop {
         let mut reply = client.run(&format!("SCAN {cursor} {options}")).items().into_iter();
@@ -23,7 +27,7 @@ fn scan(client: &mut Client, options: &str, mut between: impl FnMut(usize)) -> B
         }
         calls += 1;
         assert!(calls < KEYS, "the scan does not end");
-        between(calls);
+        between(calls, &cursor);
     }
 }
 
@@ -49,15 +53,15 @@ fn what_stays_is_seen_whatever_comes_and_goes() {
     assert_eq!(client.run("DBSIZE"), Value::Int(KEYS as i64 + 1));
 
     let mut other = tandem.client();
-    let seen = scan(&mut client, "COUNT 100", |n| {
+    let seen = scan(&mut client, "COUNT 100", |n, _| {
         other.run(&format!("SET comes:{n} x"));
         other.run(&format!("DEL comes:{}", n - n % 7));
         other.run(&format!("SET stays:{} y", n * 31 % KEYS));
     });
     let stays = seen.iter().filter(|name| name.starts_with("stays:")).count();
     assert_eq!(stays, KEYS);
-    assert_eq!(scan(&mut client, "MATCH *hash COUNT 5000", |_| ()).len(), 1);
-    assert_eq!(scan(&mut client, "TYPE hash COUNT 5000", |_| ()).len(), 1);
+    assert_eq!(scan(&mut client, "MATCH *hash COUNT 5000", |_, _| ()).len(), 1);
+    assert_eq!(scan(&mut client, "TYPE hash COUNT 5000", |_, _| ()).len(), 1);
     assert_eq!(texts(client.run("KEYS stays:1999?")).len(), 10);
     assert!(!client.run("RANDOMKEY").is_error());
     assert!(client.run("SCAN none").is_error());
@@ -80,4 +84,56 @@ fn what_stays_is_seen_whatever_comes_and_goes() {
     client.run("SET k v EX 1000");
     client.run("SELECT 0");
     assert!(client.run("INFO keyspace").text().contains("db0:keys=1,expires=1"));
+}
+
+/// Keys that are all in memory are walked there, others in PostgreSQL; a walk on which that changes misses nothing.
+#[test]
+fn a_walk_may_begin_in_memory_and_end_in_postgresql_and_the_other_way_round() {
+    let postgres = Postgres::start();
+    let tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
+        .postgres(&postgres)
+        .mode("postgres_only")
+        .set("mirror", "cache_bytes", 20_000_000)
+        .allow("PostgreSQL")
+        .start();
+    wait_for("PostgreSQL to serve", Duration::from_secs(30), || {
+        tandem.answers() && !tandem.client().run("GET none").is_error()
+    });
+    let mut client = tandem.client();
+    let names: Vec<usize> = (0..KEYS + 5000).collect();
+    for chunk in names.chunks(1000) {
+        let mut set = vec!["MSET".to_owned()];
+        set.extend(chunk.iter().flat_map(|n| [format!("stays:{n}"), "x".into()]));
+        assert_eq!(client.call(&set), Value::ok());
+    }
+    let all = names.len();
+    let misses_nothing = |seen: &BTreeSet<String>, what: &str| {
+        let stays = seen.iter().filter(|name| name.starts_with("stays:")).count();
+        assert_eq!(stays, all, "{what}");
+    };
+    let mut other = tandem.client();
+    let mut walked = String::new();
+    let seen = scan(&mut client, "COUNT 500", |call, cursor| {
+        let in_memory = cursor.parse().is_ok_and(|cursor: u64| cursor <= 1 << 32);
+        let place = if in_memory { 'm' } else { 'p' };
+        if !walked.ends_with(place) {
+            walked.push(place);
+        }
+        match call {
+            20 => {
+                // More than fits.
+                let value = "x".repeat(1_000_000);
+                for n in 0..30 {
+                    other.call(&["SET".to_owned(), format!("large:{n}"), value.clone()]);
+                }
+            }
+            // All names are loaded.
+            35 => drop(other.run("EVAL return(#redis.call('keys','*')) 0")),
+            _ => {}
+        }
+    });
+    assert_eq!(walked, "mpm");
+    misses_nothing(&seen, "there and back");
+    let seen = scan(&mut client, "COUNT 500", |_, _| ());
+    misses_nothing(&seen, "undisturbed");
 }

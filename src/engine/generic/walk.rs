@@ -7,14 +7,20 @@ use crate::engine::value::Kind;
 use crate::engine::{Call, Keyspace, glob};
 use crate::resp::Reply;
 
+/// All of the database has to be known.
+fn must_be_whole(ks: &Keyspace, call: &Call<'_>) -> Answer<()> {
+    match ks.is_whole(call.db) {
+        true => Ok(()),
+        false => Err(Stop::need(call.db, &Bytes::new(), Part::Keys)),
+    }
+}
+
 /// The keys that have not expired, with their types. All of the database has to be known.
 fn keys<'a>(
     ks: &'a Keyspace,
     call: &Call<'_>,
 ) -> Answer<impl Iterator<Item = (&'a Bytes, Kind)> + use<'a>> {
-    if !ks.is_whole(call.db) {
-        return Err(Stop::need(call.db, &Bytes::new(), Part::Keys));
-    }
+    must_be_whole(ks, call)?;
     let alive = |at_ms: Option<i64>| at_ms.is_none_or(|at_ms| !ks.is_past(at_ms));
     let entries = ks.iter(call.db).filter(move |(_, entry)| alive(entry.expires_at_ms));
     Ok(entries.map(|(key, entry)| (key, entry.value.kind())))
@@ -45,7 +51,10 @@ pub fn randomkey(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
 pub fn scan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let cursor = scan::cursor(call.arg(1)?)?;
     let scan = Scan::parse(&call.args[2..], true)?;
-    let (next, page) = scan.page(cursor, false, keys(ks, call)?);
+    must_be_whole(ks, call)?;
+    let entries = ks.iter_from(call.db, scan::from(cursor));
+    let (next, page) =
+        scan.next_page(entries.map(|(at, key, entry)| (at, (key, entry.value.kind()))));
     let of_kind = |kind: Kind| {
         scan.kind.is_none_or(|wanted| wanted.eq_ignore_ascii_case(kind.as_str().as_bytes()))
     };

@@ -51,7 +51,7 @@ impl Keyspace {
                 }
             }
             (Some(Slot::Present(_)), Some(_)) => {}
-            (None, None) => drop(slots.insert(key, Slot::Absent { used: tick })),
+            (None, None) => slots.insert(key, Slot::Absent { used: tick }),
             (None, Some(found)) => {
                 slots.insert(key, Slot::Present(Box::new(loaded_entry(found, tick))));
             }
@@ -87,7 +87,7 @@ impl Keyspace {
             self.load(Loaded { db, key, found: Some(found) });
         }
         let space = self.space(here);
-        space.slots.retain(|_, slot| matches!(slot, Slot::Present(_)));
+        space.slots.retain(|slot| matches!(slot, Slot::Present(_)));
         space.whole = true;
     }
 

@@ -1,3 +1,4 @@
+use super::slots::PLACE_BYTES;
 use super::{Entry, Keyspace, Slot};
 
 impl Keyspace {
@@ -13,13 +14,16 @@ impl Keyspace {
         self.grown = 0;
         let mut ages: Vec<(u64, usize)> = Vec::new();
         let mut total = 0;
-        for slot in self.dbs.values().flat_map(|space| &space.slots) {
-            let (used, weight) = match slot {
-                (key, Slot::Present(entry)) => (entry.used, key.len() + 128 + entry.weight()),
-                (key, Slot::Absent { used }) => (*used, key.len() + 64),
-            };
-            total += weight;
-            ages.push((used, weight));
+        for space in self.dbs.values() {
+            let place = if space.slots.is_ordered() { PLACE_BYTES } else { 0 };
+            for slot in &space.slots {
+                let (used, weight) = match slot {
+                    (key, Slot::Present(entry)) => (entry.used, key.len() + 128 + entry.weight()),
+                    (key, Slot::Absent { used }) => (*used, key.len() + 64),
+                };
+                total += weight + place;
+                ages.push((used, weight + place));
+            }
         }
         // Down to three quarters, so that the next sweep is a quarter of the budget away.
         let Some(mut excess) = total.checked_sub(max_bytes * 3 / 4).filter(|excess| *excess > 0)
@@ -42,7 +46,7 @@ impl Keyspace {
         let mut dropped = 0;
         for space in self.dbs.values_mut() {
             let before = space.slots.len();
-            space.slots.retain(|_, slot| match slot {
+            space.slots.retain(|slot| match slot {
                 Slot::Present(entry) => entry.used > cut || !evictable(entry, committed),
                 Slot::Absent { used } => *used > cut,
             });

@@ -15,6 +15,7 @@ mod load;
 mod memory;
 mod savepoint;
 mod set;
+mod slots;
 mod stream;
 mod string;
 mod window;
@@ -88,7 +89,7 @@ enum Slot {
 
 #[derive(Debug, Default)]
 struct DbSpace {
-    slots: HashMap<Bytes, Slot, ahash::RandomState>,
+    slots: slots::Slots,
     /// Every key that PostgreSQL has is in `slots`: what is not there does not exist.
     whole: bool,
 }

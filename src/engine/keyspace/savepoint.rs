@@ -96,8 +96,8 @@ impl Keyspace {
 
     fn take_back(&mut self, undo: Undo) {
         match undo {
-            Undo::Slot(db, key, Some(slot)) => drop(self.space(db).slots.insert(key, slot)),
-            Undo::Slot(db, key, None) => drop(self.space(db).slots.remove(&key)),
+            Undo::Slot(db, key, Some(slot)) => self.space(db).slots.insert(key, slot),
+            Undo::Slot(db, key, None) => self.space(db).slots.remove(&key),
             Undo::Hollow(db, key, entry) => self.refill(db, key, entry),
             Undo::Member(db, key, member, before) => {
                 self.take_back_member(db, &key, member, before)

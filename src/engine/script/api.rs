@@ -8,7 +8,7 @@ use sha1::{Digest, Sha1};
 use super::raise::{self, Raise};
 use super::running::Kind;
 use super::session::{Called, Failure, Shared, command};
-use super::{Level, convert, library};
+use super::{Level, convert, library, memory};
 use crate::engine::number::double_text;
 use crate::resp::{Protocol, Reply};
 
@@ -165,7 +165,10 @@ fn call(lua: &Lua, shared: &Shared, args: MultiValue, raises: bool) -> mlua::Res
         Some(Called::Replied(Reply::Error(text), _)) if raises => {
             Err(Raise::Reply(convert::error_text(&text)).into())
         }
-        Some(Called::Replied(reply, protocol)) => convert::to_lua(lua, reply, protocol),
+        Some(Called::Replied(reply, protocol)) => {
+            let size = memory::size_of_reply(&reply);
+            memory::make(lua, size, || convert::to_lua(lua, reply, protocol))
+        }
         Some(Called::Refused(text)) => refused(text, true),
         Some(Called::Stopped) | None => Err(Raise::End.into()),
     }

@@ -6,7 +6,7 @@ use super::libraries;
 use super::raise::{self, Raise};
 use super::running::Kind;
 use super::session::{Failure, Shared};
-use super::{api, globals};
+use super::{api, globals, memory};
 
 /// Instructions between two looks at whether the script shall be killed.
 const HOOK_INSTRUCTIONS: u32 = 100_000;
@@ -94,7 +94,7 @@ impl Interpreter {
 
     /// Runs a script: what it returns, or nothing when it failed.
     pub fn run(&self, name: &str, keys: Table, args: Table) -> mlua::Result<Result<Value, Value>> {
-        let (done, value): (bool, Value) = self.run.call((name, keys, args))?;
+        let (done, value): (bool, Value) = self.run.call((self.name(name)?, keys, args))?;
         Ok(if done { Ok(value) } else { Err(value) })
     }
 
@@ -110,16 +110,22 @@ impl Interpreter {
 
     /// As [`Interpreter::run`], of a registered function.
     pub fn call(&self, name: &str, keys: Table, args: Table) -> mlua::Result<Result<Value, Value>> {
-        let (done, value): (bool, Value) = self.call.call((name, keys, args))?;
+        let (done, value): (bool, Value) = self.call.call((self.name(name)?, keys, args))?;
         Ok(if done { Ok(value) } else { Err(value) })
     }
 
+    fn name(&self, name: &str) -> mlua::Result<mlua::LuaString> {
+        memory::make(&self.lua, (1, name.len()), || self.lua.create_string(name))
+    }
+
     pub fn strings(&self, items: &[bytes::Bytes]) -> mlua::Result<Table> {
-        let table = self.lua.create_table_with_capacity(items.len(), 0)?;
-        for (index, item) in items.iter().enumerate() {
-            table.raw_set(index + 1, self.lua.create_string(item)?)?;
-        }
-        Ok(table)
+        memory::make(&self.lua, memory::size_of(items), || {
+            let table = self.lua.create_table_with_capacity(items.len(), 0)?;
+            for (index, item) in items.iter().enumerate() {
+                table.raw_set(index + 1, self.lua.create_string(item)?)?;
+            }
+            Ok(table)
+        })
     }
 }
 

@@ -30,6 +30,7 @@ mod globals;
 mod interpreter;
 mod libraries;
 mod library;
+mod memory;
 mod outside;
 mod raise;
 mod random;

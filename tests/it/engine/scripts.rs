@@ -320,7 +320,16 @@ fn memory_is_bounded() {
     let mut scripts = Scripts::new(Box::new(Alone));
     scripts.max_bytes = 8 << 20;
     let hungry = "local t = {} while true do t[#t + 1] = string.rep('x', 1000) .. #t end";
-    for (source, works) in [(hungry, false), ("return 1", true), (hungry, false)] {
+    // Of small replies many do not fit either, nor does one that is large.
+    let replies = "for i = 1, 500 do redis.call('RPUSH', 'k', i) end
+                   local t = {} while true do t[#t + 1] = redis.call('LRANGE', 'k', 0, -1) end";
+    let large = "redis.call('SET', 'l', string.rep('x', 3000000)) redis.call('APPEND', 'l', 'x')
+                 for i = 1, 4 do redis.call('RPUSH', 'n', redis.call('GET', 'l') .. i) end
+                 return redis.call('LRANGE', 'n', 0, -1)";
+    let fine = ("return 1", true);
+    for (source, works) in
+        [(hungry, false), fine, (hungry, false), (replies, false), fine, (large, false)]
+    {
         let args = ["EVAL", source, "0"].map(Bytes::from);
         let call = Call { db: 0, protocol: Protocol::Resp2, args: &args, from_log: false };
         let answer = scripts.execute(&mut keyspace, &call);
