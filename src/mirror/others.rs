@@ -1,9 +1,10 @@
 //! Acknowledgements for other proxies: those that stand by hear from the one that mirrors how far their
 //! barriers are in PostgreSQL, over a channel of Redis for each of them.
 //!
-//! The message is `<gaps> <source>.<number> …`: why Redis may lack keys, as [`Presence::reasons`] has it, and the last
-//! barrier of each source that is committed. One that is lost does no harm: who waits for long
-//! publishes another barrier, which stands for all before it.
+//! The message is `<gaps> <replid> <source>.<number> …`: why Redis may lack keys, as [`Presence::reasons`] has it, the
+//! replication id that is followed, or `-`, and the last barrier of each source that is committed. One
+//! that is lost does no harm: who waits for long publishes another barrier, which stands for all before it in the same
+//! history; in another one, what waits has gone with its history.
 //!
 //! [`Presence::reasons`]: crate::strategy::Presence::reasons
 
@@ -53,15 +54,32 @@ pub fn done_channel(channel: &str) -> String {
     format!("{channel}:done")
 }
 
-/// What a message says; `None`: it is none.
-pub fn parse(message: &[u8]) -> Option<(u8, Vec<Barrier>)> {
-    let mut words = message.split(|byte| *byte == b' ');
-    let gaps = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
-    Some((gaps, words.map(Barrier::parse).collect::<Option<_>>()?))
+/// Stands for the replication id while there is none.
+const NO_HISTORY: &str = "-";
+
+/// What another proxy is told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Told {
+    pub gaps: u8,
+    pub replid: Option<String>,
+    pub barriers: Vec<Barrier>,
 }
 
-fn message(gaps: u8, sources: &HashMap<u64, u64>) -> String {
-    let mut text = gaps.to_string();
+impl Told {
+    /// What a message says; `None`: it is none.
+    pub fn parse(message: &[u8]) -> Option<Told> {
+        let mut words = message.split(|byte| *byte == b' ');
+        let mut word = || std::str::from_utf8(words.next()?).ok();
+        let gaps = word()?.parse().ok()?;
+        let replid = Some(word()?.to_owned()).filter(|replid| replid != NO_HISTORY);
+        let barriers = words.map(Barrier::parse).collect::<Option<_>>()?;
+        Some(Told { gaps, replid, barriers })
+    }
+}
+
+fn message(gaps: u8, replid: &str, sources: &HashMap<u64, u64>) -> String {
+    let replid = if replid.is_empty() { NO_HISTORY } else { replid };
+    let mut text = format!("{gaps} {replid}");
     for (source, number) in sources {
         // Writing to a string cannot fail.
         let _ = write!(text, " {source}.{number}");
@@ -109,9 +127,11 @@ async fn publish(
     };
     let mut pipe = redis::pipe();
     let gaps = shared.presence.reasons();
+    // Read behind the barriers, which are of this history or an earlier one.
+    let replid = shared.status.mirror.replid.read().clone();
     for (channel, sources) in reached {
         let to = done_channel(&String::from_utf8_lossy(channel));
-        pipe.cmd("PUBLISH").arg(to).arg(message(gaps, sources)).ignore();
+        pipe.cmd("PUBLISH").arg(to).arg(message(gaps, &replid, sources)).ignore();
     }
     Ok(pipe.query_async(connection).await?)
 }
@@ -127,13 +147,16 @@ mod tests {
         for (source, number) in [(1, 5), (2, 9), (1, 4)] {
             others.tell(&channel, Barrier { source, number });
         }
-        let text = message(6, &others.waiting.lock()[&channel]);
-        let (gaps, mut barriers) = parse(text.as_bytes()).expect("own message");
-        barriers.sort_by_key(|barrier| barrier.source);
-        let expected = [Barrier { source: 1, number: 5 }, Barrier { source: 2, number: 9 }];
-        assert_eq!((gaps, &barriers[..]), (6, &expected[..]));
-        assert_eq!(Barrier::parse(text.as_bytes()), None);
-        assert_eq!(parse(b"x 1.2"), None);
-        assert_eq!(parse(b"1 recall.2"), None);
+        for (replid, known) in [("0123abcd", Some("0123abcd".to_owned())), ("", None)] {
+            let text = message(6, replid, &others.waiting.lock()[&channel]);
+            let mut told = Told::parse(text.as_bytes()).expect("own message");
+            told.barriers.sort_by_key(|barrier| barrier.source);
+            let barriers = vec![Barrier { source: 1, number: 5 }, Barrier { source: 2, number: 9 }];
+            assert_eq!(told, Told { gaps: 6, replid: known, barriers });
+            assert_eq!(Barrier::parse(text.as_bytes()), None);
+        }
+        assert_eq!(Told::parse(b"x - 1.2"), None);
+        assert_eq!(Told::parse(b"1"), None);
+        assert_eq!(Told::parse(b"1 - recall.2"), None);
     }
 }

@@ -2,7 +2,7 @@
 //! are committed ([`super::others`]).
 //!
 //! Twice a second a barrier is published that nobody waits for. Its answer tells that the leader follows the history
-//! of the very Redis that is connected to, and why that may lack keys. Keys that are missed are read
+//! of the very Redis that is connected to, which history that is, and why it may lack keys. Keys that are missed are read
 //! from PostgreSQL here, behind a barrier.
 
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use futures_util::StreamExt;
 use tokio::task::JoinSet;
 
+use super::others::Told;
 use super::recall::{self, Name, State};
 use super::{Mirror, Shared, Stop, evictions, others, watch};
 use crate::engine::{Loaded, Need, Part};
@@ -98,9 +99,10 @@ async fn watch_postgres(shared: Arc<Shared>) {
 /// Hears the leader, over one connection after the other.
 async fn hear(shared: Arc<Shared>, manager: SideManager) {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    let mut history = None;
     loop {
         let mut heard = false;
-        let Err(error) = listen(&shared, &manager, &mut heard).await;
+        let Err(error) = listen(&shared, &manager, &mut history, &mut heard).await;
         if heard {
             backoff.reset();
         }
@@ -114,6 +116,7 @@ async fn hear(shared: Arc<Shared>, manager: SideManager) {
 async fn listen(
     shared: &Shared,
     manager: &SideManager,
+    history: &mut Option<String>,
     heard: &mut bool,
 ) -> Result<std::convert::Infallible, HearError> {
     let mut subscriber = manager.subscriber().await?;
@@ -138,9 +141,14 @@ async fn listen(
             }
             message = messages.next() => {
                 let Some(message) = message else { return Err(HearError::Closed) };
-                let Some((gaps, barriers)) = others::parse(message.get_payload_bytes()) else {
-                    continue;
-                };
+                let Some(told) = Told::parse(message.get_payload_bytes()) else { continue };
+                let Told { gaps, replid, barriers } = told;
+                if let Some(replid) = replid
+                    && history.replace(replid.clone()).is_some_and(|before| before != replid)
+                {
+                    // Redis has left the history in which what waits was done; these barriers tell nothing of it.
+                    shared.gate.give_up();
+                }
                 shared.gate.commit(&barriers);
                 if first.is_some_and(|number| source.reached(number)) {
                     // This proxy sees for itself whether Redis is near its limit.

@@ -86,12 +86,19 @@ impl Spool {
     /// Adds a segment of a former process if it continues the stretch; deletes it otherwise.
     fn take_up(&mut self, path: PathBuf) -> Result<(), SpoolError> {
         let recovered = segment::recover(&path)?;
+        let empty = match &recovered {
+            Some(segment) => segment.end == segment.begin,
+            None => fs::metadata(&path)?.len() < segment::HEADER as u64,
+        };
+        if empty {
+            tracing::debug!(segment = %path.display(), "removing a spool segment that was only begun");
+            fs::remove_file(&path)?;
+            return Ok(());
+        }
         let continues =
             |segment: &Segment| self.segments.back().is_none_or(|last| last.end == segment.begin);
         match recovered {
-            Some(segment) if segment.end > segment.begin && continues(&segment) => {
-                self.segments.push_back(segment)
-            }
+            Some(segment) if continues(&segment) => self.segments.push_back(segment),
             _ => {
                 tracing::warn!(segment = %path.display(), "dropping a spool segment that does not continue the others");
                 fs::remove_file(&path)?;

@@ -9,6 +9,8 @@ use crate::mirror::log::Received;
 
 const MAGIC: &[u8; 8] = b"TANDEM\x00\x01";
 const REPLID: usize = 40;
+/// Bytes before the first record.
+pub(super) const HEADER: usize = MAGIC.len() + REPLID + 8;
 
 #[derive(Debug)]
 pub(super) struct SegmentWriter {
@@ -24,7 +26,7 @@ impl SegmentWriter {
         begin: i64,
     ) -> Result<(SegmentWriter, u64), SpoolError> {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        let mut header = Vec::with_capacity(MAGIC.len() + REPLID + 8);
+        let mut header = Vec::with_capacity(HEADER);
         header.extend_from_slice(MAGIC);
         let mut id = [b' '; REPLID];
         let used = replid.len().min(REPLID);
@@ -83,7 +85,7 @@ impl SegmentReader {
 }
 
 fn read_header(file: &mut impl Read) -> io::Result<Option<(String, i64)>> {
-    let mut header = [0u8; MAGIC.len() + REPLID + 8];
+    let mut header = [0u8; HEADER];
     match file.read_exact(&mut header) {
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
@@ -99,7 +101,7 @@ fn read_header(file: &mut impl Read) -> io::Result<Option<(String, i64)>> {
 pub(super) fn recover(path: &Path) -> Result<Option<Segment>, SpoolError> {
     let mut file = BufReader::new(File::open(path)?);
     let Some((replid, begin)) = read_header(&mut file)? else { return Ok(None) };
-    let mut bytes = (MAGIC.len() + REPLID + 8) as u64;
+    let mut bytes = HEADER as u64;
     let mut end = begin;
     while let Some(command) = record::read(&mut file)? {
         end = command.end_offset;

@@ -365,3 +365,37 @@ fn keys_that_redis_lacks_come_back_through_any_proxy() {
         Sides::new(&redis, &postgres).differences().is_ok_and(|d| d.is_empty())
     });
 }
+
+/// Redis takes another one's data and is a master again before anybody has looked: what waits at the proxy that stands
+/// by is gone, and a barrier of the new history must not acknowledge it.
+#[test]
+fn what_waits_at_a_standby_is_not_acknowledged_in_another_history() {
+    let at_once = |options: support::RedisOptions| options.with("repl-diskless-sync-delay", "0");
+    let other = at_once(Redis::options()).start();
+    let redis = at_once(Redis::options()).start();
+    let postgres = Postgres::start();
+    let mut all = start(2, &redis, &postgres);
+    all.iter_mut().for_each(|tandem| tandem.allow("Redis"));
+    let mut client = all[1].client();
+    client.set_timeout(LIMIT);
+    assert_eq!(client.run("INCR n"), Value::Int(1));
+    let port = other.port().to_string();
+    for part in [&["MULTI"][..], &["INCR", "n"], &["REPLICAOF", "127.0.0.1", &port]] {
+        assert!(!matches!(client.call(part.iter().copied()), Value::Error(_)), "{part:?}");
+    }
+    let reply = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut direct = redis.client();
+            let deadline = Instant::now() + LIMIT;
+            while direct.run("GET n") != Value::Nil {
+                assert!(Instant::now() < deadline, "Redis has not taken the other's data");
+            }
+            assert_eq!(direct.run("REPLICAOF NO ONE"), Value::ok());
+        });
+        client.run("EXEC")
+    });
+    let unknown = matches!(&reply, Value::Error(error) if error.starts_with("UNKNOWNOUTCOME"));
+    assert!(unknown, "{reply:?}");
+    wait_for("writes to be acknowledged again", LIMIT, || client.run("SET k v") == Value::ok());
+    Sides::new(&redis, &postgres).assert_equal();
+}
