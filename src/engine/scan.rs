@@ -4,8 +4,6 @@
 //! that was not visited. So there is no state, and what is there from the first call to the last is
 //! returned, whatever comes and goes in between.
 
-use std::collections::BinaryHeap;
-
 use bytes::Bytes;
 
 use super::glob;
@@ -48,39 +46,8 @@ impl<'a> Scan<'a> {
         self.pattern.is_none_or(|pattern| glob::matches(pattern, name))
     }
 
-    /// The elements from `cursor` on, about as many as were asked for, or everything when
-    /// `at_once`; and the next cursor, 0 at the end.
-    pub fn page<'e, T>(
-        &self,
-        cursor: u64,
-        at_once: bool,
-        elements: impl Iterator<Item = (&'e Bytes, T)>,
-    ) -> (u64, Vec<(&'e Bytes, T)>) {
-        if at_once {
-            return (0, elements.collect());
-        }
-        let mut candidates: Vec<(u64, (&Bytes, T))> = elements
-            .map(|element| (position(element.0), element))
-            .filter(|(position, _)| *position >= cursor)
-            .collect();
-        let mut lowest = BinaryHeap::new();
-        for (position, _) in &candidates {
-            if lowest.len() < self.count {
-                lowest.push(*position);
-            } else if lowest.peek().is_some_and(|highest| position < highest) {
-                lowest.pop();
-                lowest.push(*position);
-            }
-        }
-        let last = lowest.peek().copied().unwrap_or(u64::MAX);
-        let before = candidates.len();
-        // Those with one hash stay together, as a cursor cannot stand between them.
-        candidates.retain(|(position, _)| *position <= last);
-        let next = if candidates.len() < before { last + 1 } else { 0 };
-        (next, candidates.into_iter().map(|(_, element)| element).collect())
-    }
-
-    /// As [`Scan::page`], of elements that come in order from the cursor on, each behind its position.
+    /// About as many of the elements as were asked for, which come in order from the cursor on, each behind its
+    /// position; and the next cursor, 0 at the end.
     pub fn next_page<T>(&self, elements: impl Iterator<Item = (u64, T)>) -> (u64, Vec<T>) {
         let (mut page, mut last) = (Vec::new(), 0);
         for (position, element) in elements {
@@ -106,6 +73,11 @@ pub const LAST: u64 = u32::MAX as u64 + 1;
 /// The same in every process, so that a cursor outlives a restart. From 1 to [`LAST`].
 pub fn position(name: &[u8]) -> u64 {
     u64::from(crc32fast::hash(name)) + 1
+}
+
+/// A name behind its position.
+pub fn place(name: &Bytes) -> (u64, Bytes) {
+    (position(name), name.clone())
 }
 
 /// A cursor as `strtoul` reads it: an empty one is 0, a negative one wraps around.
@@ -136,31 +108,4 @@ pub fn reply(next: u64, elements: impl Iterator<Item = Bytes>) -> Reply {
 /// What a scan of nothing answers.
 pub fn empty() -> Reply {
     reply(0, std::iter::empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn what_stays_is_returned_whatever_comes_and_goes() {
-        let stays: Vec<Bytes> = (0..500).map(|n| Bytes::from(format!("stays:{n}"))).collect();
-        let goes: Vec<Bytes> = (0..500).map(|n| Bytes::from(format!("goes:{n}"))).collect();
-        let args = [Bytes::from_static(b"COUNT"), Bytes::from_static(b"7")];
-        let scan = Scan::parse(&args, false).expect("options");
-        let (mut cursor, mut seen, mut calls) = (0, BTreeSet::new(), 0);
-        loop {
-            let there = stays.iter().chain(goes.iter().skip(calls * 5));
-            let (next, page) = scan.page(cursor, false, there.map(|name| (name, ())));
-            seen.extend(page.into_iter().map(|(name, ())| name.clone()));
-            calls += 1;
-            cursor = next;
-            if cursor == 0 {
-                break;
-            }
-        }
-        assert!(stays.iter().all(|name| seen.contains(name)));
-        assert!(calls > 70 && calls < 160, "{calls} calls");
-    }
 }

@@ -14,6 +14,25 @@ use tandem::resp::{Protocol, Reply};
 const OTHERS: &[&str] =
     &["SET {key} {m}", "DEL <{key}>", "PEXPIRE {key} 100000000", "PERSIST {key}", "TYPE {key}"];
 
+/// HyperLogLogs, and what becomes of them when their text is written over.
+const HLLS: &[&str] = &[
+    "PFADD {key} {m} {m} {m}",
+    "PFADD {key} {int} {int} {int} {int} {int}",
+    "PFADD {key} {int}",
+    "PFADD {key}",
+    "PFCOUNT {key}",
+    "PFCOUNT {key} {key}",
+    "PFMERGE {key}",
+    "PFMERGE {key} {key}",
+    "SETRANGE {key} 31 3.14159265358979323846",
+    "SETRANGE {key} 24 4294967296",
+    "SETRANGE {key} 17 x",
+    "APPEND {key} abc",
+    "GET {key}",
+    "GET {key}",
+    "DEL {key}",
+];
+
 #[test]
 fn lists() {
     compare(1, &[grammar::LISTS, OTHERS]);
@@ -37,6 +56,11 @@ fn positions() {
 #[test]
 fn streams() {
     compare(5, &[grammar::STREAMS, OTHERS]);
+}
+
+#[test]
+fn hyperloglogs() {
+    compare(6, &[HLLS, OTHERS]);
 }
 
 fn compare(salt: u64, families: &[&[&'static str]]) {

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use crate::engine::scan::{self, Scan};
 use crate::engine::sets::random::{pick, sample_size};
 use crate::engine::stop::{Answer, Stop};
-use crate::engine::value::{Kind, Members};
+use crate::engine::value::{Kind, Members, Value};
 use crate::engine::{Call, Keyspace, encoding};
 use crate::resp::{Protocol, Reply};
 
@@ -88,7 +88,13 @@ pub fn hscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let Some(hash) = ks.hash_all(call.db, call.key()?)? else { return Ok(scan::empty()) };
     let scan = Scan::parse(&call.args[3..], false)?;
     let at_once = encoding::of_hash(hash) == encoding::LISTPACK;
-    let (next, page) = scan.page(cursor, at_once, hash.iter());
+    let (next, page) = match at_once {
+        true => (0, hash.iter().map(|(field, value)| (field.clone(), value.clone())).collect()),
+        false => ks.page((call.db, call.key()?), &scan, cursor, |value, field| match value {
+            Value::Hash(hash) => hash.get(field)?.cloned(),
+            _ => None,
+        }),
+    };
     let pairs = page.into_iter().filter(|(field, _)| scan.matches(field));
-    Ok(scan::reply(next, pairs.flat_map(|(field, value)| [field.clone(), value.clone()])))
+    Ok(scan::reply(next, pairs.flat_map(|(field, value)| [field, value])))
 }

@@ -34,11 +34,19 @@ fn pfadd(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let key = call.key()?;
     let old = read(ks, call, key)?;
     let mut updated = old.is_none();
-    let mut hll = old.unwrap_or_default();
+    let (mut hll, mut raised) = (old.unwrap_or_default(), false);
     for element in &call.args[2..] {
         let (index, rank) = count::position(element);
-        updated |= hll.raise(index, rank).ok_or(CORRUPTED)?;
+        let Some(more) = hll.raise(index, rank) else {
+            // Redis works in place: what came before is in it, in spite of the error.
+            if raised {
+                ks.update_string(call.db, key, hll.into_bytes())?;
+            }
+            return Err(CORRUPTED);
+        };
+        raised |= more;
     }
+    updated |= raised;
     if updated {
         hll.forget_count();
         ks.update_string(call.db, key, hll.into_bytes())?;

@@ -175,7 +175,9 @@ impl Hll {
         if split.len() > run.size && self.bytes.len() + split.len() - run.size > SPARSE_MAX_LEN {
             return Some(None);
         }
-        self.bytes.splice(at..at + run.size, split);
+        let (end, len) = (self.bytes.len(), self.bytes.len() + split.len() - run.size);
+        self.bytes.splice(at..(at + run.size).min(end), split);
+        self.bytes.truncate(len);
         self.merge_from(previous);
         self.forget_count();
         Some(Some(true))
@@ -226,7 +228,11 @@ impl Run {
         let low = usize::from(first & 0x3f);
         Some(match first >> 6 {
             0 => Run { rank: 0, len: low + 1, size: 1 },
-            1 => Run { rank: 0, len: (low << 8 | usize::from(*bytes.get(at + 1)?)) + 1, size: 2 },
+            // Where the text has been cut off, Redis sees the zero byte that ends its strings.
+            1 => {
+                let second = bytes.get(at + 1).copied().unwrap_or(0);
+                Run { rank: 0, len: (low << 8 | usize::from(second)) + 1, size: 2 }
+            }
             _ => Run { rank: (first >> 2 & 0x1f) + 1, len: usize::from(first & 3) + 1, size: 1 },
         })
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Entry, Keyspace, Slot, What, stream, window};
+use super::{Entry, Keyspace, Slot, What, stream, walk, window};
 use crate::engine::Db;
 use crate::engine::delta::{KeyChange, ListEnds, Rows};
 use crate::engine::stop::{Answer, Part};
@@ -54,6 +54,7 @@ impl Keyspace {
             used,
             looked_at_ms: self.now_ms,
             views: window::Views::default(),
+            walk: walk::Walk::default(),
         };
         self.space(db).slots.insert(key.clone(), Slot::Present(Box::new(entry)));
     }
@@ -98,6 +99,7 @@ impl Keyspace {
         change.expires_at_ms = entry.expires_at_ms;
         entry.touched = seq;
         entry.views = window::Views::default();
+        entry.walk.stale = true;
         if entry.value.is_empty() && entry.value.kind() != Kind::Stream {
             self.drop_key(db, key);
         }

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 
+use super::walk::Walk;
 use super::window::Views;
 use super::{Db, Entry, Keyspace, Need, Slot, View};
 use crate::engine::delta::KeyId;
@@ -161,6 +162,7 @@ fn loaded_entry(found: Found, tick: u64) -> Entry {
         used: tick,
         looked_at_ms: 0,
         views,
+        walk: Walk::default(),
     }
 }
 

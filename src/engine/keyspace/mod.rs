@@ -18,6 +18,7 @@ mod set;
 mod slots;
 mod stream;
 mod string;
+mod walk;
 mod window;
 mod zset;
 
@@ -67,6 +68,8 @@ pub struct Entry {
     looked_at_ms: i64,
     /// What PostgreSQL shows of it, which has not changed since.
     views: window::Views,
+    /// For those who scan its members.
+    walk: walk::Walk,
 }
 
 impl Entry {
@@ -77,7 +80,7 @@ impl Entry {
 
     /// Memory held beside the key, roughly, in bytes.
     fn weight(&self) -> usize {
-        self.value.weight() + self.views.weight()
+        self.value.weight() + self.views.weight() + self.walk.weight()
     }
 }
 

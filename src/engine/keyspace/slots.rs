@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hashbrown::{HashMap, hash_map};
 
 use super::Slot;
-use crate::engine::scan;
+use crate::engine::scan::place;
 
 /// Bytes that a key takes in the order of `SCAN`, roughly.
 pub(super) const PLACE_BYTES: usize = 64;
@@ -87,10 +87,6 @@ impl<'a> IntoIterator for &'a Slots {
     }
 }
 
-fn place(key: &Bytes) -> (u64, Bytes) {
-    (scan::position(key), key.clone())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +108,7 @@ mod tests {
                     slots.retain(|slot| matches!(slot, Slot::Absent { used } if used % 3 > 0));
                 }
                 _ => {
-                    let from = rng.random_range(0..=scan::LAST);
+                    let from = rng.random_range(0..=crate::engine::scan::LAST);
                     let mut expected: Vec<(u64, Bytes)> = slots.named.keys().map(place).collect();
                     expected.retain(|(position, _)| *position >= from);
                     expected.sort_unstable();

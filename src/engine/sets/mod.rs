@@ -6,7 +6,7 @@ pub mod random;
 use super::scan::{self, Scan};
 use super::stop::{Answer, Reads};
 use super::table::{Command, Footprint};
-use super::value::Kind;
+use super::value::{Kind, Value};
 use super::{Call, Keyspace, encoding};
 use crate::resp::Reply;
 
@@ -115,7 +115,13 @@ fn sscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let Some(set) = ks.set_all(call.db, call.key()?)? else { return Ok(scan::empty()) };
     let scan = Scan::parse(&call.args[3..], false)?;
     let at_once = encoding::of_set(set) == encoding::INTSET;
-    let (next, page) = scan.page(cursor, at_once, set.iter());
+    let (next, page) = match at_once {
+        true => (0, set.iter().map(|(member, ())| (member.clone(), ())).collect()),
+        false => ks.page((call.db, call.key()?), &scan, cursor, |value, member| match value {
+            Value::Set(set) => set.get(member)?.copied(),
+            _ => None,
+        }),
+    };
     let members = page.into_iter().filter(|(member, ())| scan.matches(member));
-    Ok(scan::reply(next, members.map(|(member, ())| member.clone())))
+    Ok(scan::reply(next, members.map(|(member, ())| member)))
 }

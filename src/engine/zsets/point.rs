@@ -5,7 +5,7 @@ use crate::engine::number::{double_text, int_bytes};
 use crate::engine::scan::{self, Scan};
 use crate::engine::sets::random::{pick, sample_size};
 use crate::engine::stop::{Answer, Stop};
-use crate::engine::value::{Kind, Score};
+use crate::engine::value::{Kind, Score, Value};
 use crate::engine::{Call, Keyspace, encoding};
 use crate::resp::Reply;
 
@@ -89,8 +89,16 @@ pub fn zscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let Some(zset) = ks.zset_all(call.db, call.key()?)? else { return Ok(scan::empty()) };
     let scan = Scan::parse(&call.args[3..], false)?;
     let at_once = encoding::of_zset(zset) == encoding::LISTPACK;
-    let ordered = zset.ordered.iter().flatten().map(|(score, member)| (member, score.0));
-    let (next, page) = scan.page(cursor, at_once, ordered);
+    let (next, page) = match at_once {
+        true => {
+            let ordered = zset.ordered.iter().flatten();
+            (0, ordered.map(|(score, member)| (member.clone(), score.0)).collect())
+        }
+        false => ks.page((call.db, call.key()?), &scan, cursor, |value, member| match value {
+            Value::ZSet(zset) => zset.score(member)?,
+            _ => None,
+        }),
+    };
     let members = page.into_iter().filter(|(member, _)| scan.matches(member));
     // A listpack has whole scores as integers, as far as these hold them twice over.
     let integer = |score: f64| at_once && score == score.trunc() && score.abs() < LISTPACK_INTEGER;
@@ -98,6 +106,6 @@ pub fn zscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
         true => int_bytes(score as i64),
         false => double_text(score).into(),
     };
-    let pair = |(member, score): (&Bytes, f64)| [member.clone(), text(score)];
+    let pair = |(member, score): (Bytes, f64)| [member, text(score)];
     Ok(scan::reply(next, members.flat_map(pair)))
 }

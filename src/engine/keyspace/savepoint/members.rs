@@ -44,7 +44,7 @@ impl Entry {
             }
             other => other.clone(),
         };
-        Entry { value, views: self.views.clone(), ..*self }
+        Entry { value, views: self.views.clone(), walk: self.walk.clone(), ..*self }
     }
 }
 
