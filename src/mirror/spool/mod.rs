@@ -99,8 +99,10 @@ impl Spool {
             |segment: &Segment| self.segments.back().is_none_or(|last| last.end == segment.begin);
         match recovered {
             Some(segment) if continues(&segment) => self.segments.push_back(segment),
-            _ => {
-                tracing::warn!(segment = %path.display(), "dropping a spool segment that does not continue the others");
+            found => {
+                let begin = found.map(|segment| segment.begin);
+                let end = self.segments.back().map(|last| last.end);
+                tracing::warn!(segment = %path.display(), begin, end, "dropping a spool segment that does not continue the others");
                 fs::remove_file(&path)?;
             }
         }
