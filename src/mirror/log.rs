@@ -223,13 +223,15 @@ impl Log {
     /// PostgreSQL is away: `uncommitted`, which was taken and did not arrive, and everything that
     /// waits in memory goes to disk, so that a restart of this process finds it there. `replid` and
     /// `begin` are the position that PostgreSQL has.
-    /// `taken` was taken too, and comes before what waits.
+    /// `taken` was taken too, and comes before what waits. Of what was taken up to the offset `reached`, that which
+    /// is not among these has changed nothing.
     pub fn spill(
         &self,
         replid: &Arc<str>,
         begin: i64,
         uncommitted: Vec<Received>,
         taken: VecDeque<Entry>,
+        reached: i64,
     ) -> Result<(), SpoolError> {
         let mut inner = self.inner.lock();
         let mut memory = taken;
@@ -274,7 +276,7 @@ impl Log {
                 inner.spool.insert(&replid, from, &missing)?;
             }
         }
-        Ok(())
+        inner.close_gap(at, reached)
     }
 
     /// PostgreSQL is back: what waits on disk is handed out, and memory serves again behind it.
@@ -290,6 +292,20 @@ impl Log {
 }
 
 impl Inner {
+    /// What goes to disk next follows the end of the log. Where the commands before it were taken and changed nothing, they
+    /// are not on disk, and a later process would not see that the two belong together: something that does
+    /// nothing stands for them.
+    fn close_gap(&mut self, at: i64, reached: i64) -> Result<(), SpoolError> {
+        let Some((replid, end)) = self.end.clone() else { return Ok(()) };
+        let held = self.spool.stretch().map_or(at, |(_, _, held)| held.max(at));
+        if held >= end || end > reached {
+            return Ok(());
+        }
+        let at_ms = self.spooled_at_ms.unwrap_or(0);
+        let nothing = Received { args: vec![Bytes::from_static(b"PING")], end_offset: end, at_ms };
+        self.spool.insert(&replid, held, &[nothing])
+    }
+
     fn push_memory(&mut self, replid: &Arc<str>, commands: Vec<Received>) {
         if commands.is_empty() {
             // The end of the spool, which belongs to no lineage.

@@ -417,7 +417,9 @@ impl Applier {
         }
         self.shared.set_oldest(None);
         let begin = self.position.as_ref().map_or(0, |position| position.offset);
-        if let Err(error) = self.shared.log.spill(&self.lineage, begin, uncommitted, rest) {
+        if let Err(error) =
+            self.shared.log.spill(&self.lineage, begin, uncommitted, rest, self.reached)
+        {
             self.shared.lose_log(&error);
         }
     }
