@@ -31,24 +31,30 @@ fn scan(
     }
 }
 
-#[test]
-fn what_stays_is_seen_whatever_comes_and_goes() {
-    let postgres = Postgres::start();
+/// A proxy with so much memory for keys, and so many of them.
+fn filled(postgres: &Postgres, cache_bytes: i64, keys: usize) -> (Tandem, Client) {
     let tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
-        .postgres(&postgres)
+        .postgres(postgres)
         .mode("postgres_only")
-        .set("mirror", "cache_bytes", 100_000)
+        .set("mirror", "cache_bytes", cache_bytes)
         .allow("PostgreSQL")
         .start();
     wait_for("PostgreSQL to serve", Duration::from_secs(30), || {
         tandem.answers() && !tandem.client().run("GET none").is_error()
     });
     let mut client = tandem.client();
-    for chunk in (0..KEYS).collect::<Vec<_>>().chunks(1000) {
+    for chunk in (0..keys).collect::<Vec<_>>().chunks(1000) {
         let mut set = vec!["MSET".to_owned()];
         set.extend(chunk.iter().flat_map(|n| [format!("stays:{n}"), "x".into()]));
         assert_eq!(client.call(&set), Value::ok());
     }
+    (tandem, client)
+}
+
+#[test]
+fn what_stays_is_seen_whatever_comes_and_goes() {
+    let postgres = Postgres::start();
+    let (tandem, mut client) = filled(&postgres, 100_000, KEYS);
     client.run("HSET a-hash f v");
     assert_eq!(client.run("DBSIZE"), Value::Int(KEYS as i64 + 1));
 
@@ -90,23 +96,8 @@ fn what_stays_is_seen_whatever_comes_and_goes() {
 #[test]
 fn a_walk_may_begin_in_memory_and_end_in_postgresql_and_the_other_way_round() {
     let postgres = Postgres::start();
-    let tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem"))
-        .postgres(&postgres)
-        .mode("postgres_only")
-        .set("mirror", "cache_bytes", 20_000_000)
-        .allow("PostgreSQL")
-        .start();
-    wait_for("PostgreSQL to serve", Duration::from_secs(30), || {
-        tandem.answers() && !tandem.client().run("GET none").is_error()
-    });
-    let mut client = tandem.client();
-    let names: Vec<usize> = (0..KEYS + 5000).collect();
-    for chunk in names.chunks(1000) {
-        let mut set = vec!["MSET".to_owned()];
-        set.extend(chunk.iter().flat_map(|n| [format!("stays:{n}"), "x".into()]));
-        assert_eq!(client.call(&set), Value::ok());
-    }
-    let all = names.len();
+    let all = KEYS + 5000;
+    let (tandem, mut client) = filled(&postgres, 20_000_000, all);
     let misses_nothing = |seen: &BTreeSet<String>, what: &str| {
         let stays = seen.iter().filter(|name| name.starts_with("stays:")).count();
         assert_eq!(stays, all, "{what}");

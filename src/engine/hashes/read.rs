@@ -88,13 +88,11 @@ pub fn hscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let Some(hash) = ks.hash_all(call.db, call.key()?)? else { return Ok(scan::empty()) };
     let scan = Scan::parse(&call.args[3..], false)?;
     let at_once = encoding::of_hash(hash) == encoding::LISTPACK;
-    let (next, page) = match at_once {
-        true => (0, hash.iter().map(|(field, value)| (field.clone(), value.clone())).collect()),
-        false => ks.page((call.db, call.key()?), &scan, cursor, |value, field| match value {
-            Value::Hash(hash) => hash.get(field)?.cloned(),
-            _ => None,
-        }),
-    };
+    let place = (call.db, call.key()?);
+    let (next, page) = ks.page(place, &scan, (cursor, at_once), |value, field| match value {
+        Value::Hash(hash) => hash.get(field)?.cloned(),
+        _ => None,
+    });
     let pairs = page.into_iter().filter(|(field, _)| scan.matches(field));
     Ok(scan::reply(next, pairs.flat_map(|(field, value)| [field, value])))
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{DbSpace, Entry, Expiry, Keyspace, Slot, load};
+use super::{DbSpace, Entry, Keyspace, Slot, load};
 use crate::engine::Db;
 use crate::engine::delta::Step;
 use crate::engine::events::Happened;
@@ -25,8 +25,8 @@ impl Keyspace {
         db: Db,
         position: u64,
     ) -> impl Iterator<Item = (u64, &Bytes, &Entry)> {
-        let (by_clock, now_ms) = (self.expiry == Expiry::ByClock, self.now_ms);
-        let is_past = move |at_ms: i64| by_clock && at_ms < now_ms;
+        let past_before = self.past_before();
+        let is_past = move |at_ms: i64| at_ms < past_before;
         let slots = self.dbs.get_mut(&db).map(|space| space.slots.from(position));
         slots.into_iter().flatten().filter_map(move |(position, key, slot)| match slot {
             Slot::Present(entry) if entry.expires_at_ms.is_some_and(is_past) => None,

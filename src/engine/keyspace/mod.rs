@@ -232,7 +232,15 @@ impl Keyspace {
 
     /// True when a key with this expiry (Unix time in ms) is no longer there.
     pub fn is_past(&self, at_ms: i64) -> bool {
-        self.expiry == Expiry::ByClock && at_ms < self.now_ms
+        at_ms < self.past_before()
+    }
+
+    /// Keys with an expiry below this one (Unix time in ms) are no longer there.
+    fn past_before(&self) -> i64 {
+        match self.expiry {
+            Expiry::ByClock => self.now_ms,
+            Expiry::ByLog => i64::MIN,
+        }
     }
 
     /// The entry if it is in memory, without any side effect.

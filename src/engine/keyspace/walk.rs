@@ -32,19 +32,22 @@ impl Walk {
 }
 
 impl Keyspace {
-    /// A page of the members of a collection that is complete, from a cursor on, as `find` knows them; and the next
-    /// cursor, 0 at the end.
+    /// A page of the members of a collection that is complete, from a cursor on, or everything when `at_once`, as
+    /// `find` knows them; and the next cursor, 0 at the end.
     pub fn page<T>(
         &mut self,
         (db, key): (Db, &Bytes),
         scan: &Scan<'_>,
-        cursor: u64,
+        (cursor, at_once): (u64, bool),
         find: impl Fn(&Value, &Bytes) -> Option<T>,
     ) -> (u64, Vec<(Bytes, T)>) {
         let slot = self.dbs.get_mut(&db).and_then(|space| space.slots.get_mut(key));
         let Some(Slot::Present(entry)) = slot else { return (0, Vec::new()) };
         let (value, walk) = (&entry.value, &mut entry.walk);
         let found = |name: &Bytes| Some((name.clone(), find(value, name)?));
+        if at_once {
+            return (0, names(value).filter_map(found).collect());
+        }
         let from = scan::from(cursor);
         if from == 0 {
             if walk.stale {
@@ -85,11 +88,12 @@ fn first<T>(members: impl Iterator<Item = (Bytes, T)>, count: usize) -> (u64, Ve
     (next, all.into_iter().map(|(_, member)| member).collect())
 }
 
+/// In the order in which Redis shows those of a small collection.
 fn names(value: &Value) -> Box<dyn Iterator<Item = &Bytes> + '_> {
     match value {
         Value::Hash(hash) => Box::new(hash.known.keys()),
         Value::Set(set) => Box::new(set.known.keys()),
-        Value::ZSet(zset) => Box::new(zset.known.keys()),
+        Value::ZSet(zset) => Box::new(zset.ordered.iter().flatten().map(|(_, member)| member)),
         Value::String(_) | Value::List(_) | Value::Stream(_) | Value::Opaque(_) => {
             Box::new(std::iter::empty())
         }
@@ -143,7 +147,7 @@ mod tests {
                 Value::Set(set) => set.get(member)?.copied(),
                 _ => None,
             };
-            let (next, page) = ks.page((0, &key), &scan, *cursor, find);
+            let (next, page) = ks.page((0, &key), &scan, (*cursor, false), find);
             pages += 1;
             seen.extend(page.into_iter().map(|(member, ())| member));
             *cursor = next;

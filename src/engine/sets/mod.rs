@@ -115,13 +115,11 @@ fn sscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let Some(set) = ks.set_all(call.db, call.key()?)? else { return Ok(scan::empty()) };
     let scan = Scan::parse(&call.args[3..], false)?;
     let at_once = encoding::of_set(set) == encoding::INTSET;
-    let (next, page) = match at_once {
-        true => (0, set.iter().map(|(member, ())| (member.clone(), ())).collect()),
-        false => ks.page((call.db, call.key()?), &scan, cursor, |value, member| match value {
-            Value::Set(set) => set.get(member)?.copied(),
-            _ => None,
-        }),
-    };
+    let place = (call.db, call.key()?);
+    let (next, page) = ks.page(place, &scan, (cursor, at_once), |value, member| match value {
+        Value::Set(set) => set.get(member)?.copied(),
+        _ => None,
+    });
     let members = page.into_iter().filter(|(member, ())| scan.matches(member));
     Ok(scan::reply(next, members.map(|(member, ())| member)))
 }

@@ -89,16 +89,11 @@ pub fn zscan(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {
     let Some(zset) = ks.zset_all(call.db, call.key()?)? else { return Ok(scan::empty()) };
     let scan = Scan::parse(&call.args[3..], false)?;
     let at_once = encoding::of_zset(zset) == encoding::LISTPACK;
-    let (next, page) = match at_once {
-        true => {
-            let ordered = zset.ordered.iter().flatten();
-            (0, ordered.map(|(score, member)| (member.clone(), score.0)).collect())
-        }
-        false => ks.page((call.db, call.key()?), &scan, cursor, |value, member| match value {
-            Value::ZSet(zset) => zset.score(member)?,
-            _ => None,
-        }),
-    };
+    let place = (call.db, call.key()?);
+    let (next, page) = ks.page(place, &scan, (cursor, at_once), |value, member| match value {
+        Value::ZSet(zset) => zset.score(member)?,
+        _ => None,
+    });
     let members = page.into_iter().filter(|(member, _)| scan.matches(member));
     // A listpack has whole scores as integers, as far as these hold them twice over.
     let integer = |score: f64| at_once && score == score.trunc() && score.abs() < LISTPACK_INTEGER;
