@@ -261,22 +261,27 @@ impl Log {
             let mut missing: Vec<Received> = Vec::new();
             let mut from = at;
             for command in commands {
-                at = command.end_offset;
-                if !inner.spool.holds(at) {
+                let end = command.end_offset;
+                let held = inner.spool.holds(end);
+                // What is on disk may end with commands that changed nothing and are in nobody's hands.
+                let on_disk = if held { Some(end) } else { inner.spool.end_before(end) };
+                if let Some(behind) = on_disk.filter(|behind| *behind > at) {
+                    if !missing.is_empty() {
+                        inner.spool.insert(&replid, from, &missing)?;
+                        missing.clear();
+                    }
+                    from = behind;
+                }
+                at = end;
+                if !held {
                     missing.push(command);
-                    continue;
                 }
-                if !missing.is_empty() {
-                    inner.spool.insert(&replid, from, &missing)?;
-                    missing.clear();
-                }
-                from = at;
             }
             if !missing.is_empty() {
                 inner.spool.insert(&replid, from, &missing)?;
             }
         }
-        inner.close_gap(at, reached)
+        inner.close_gaps(begin, reached)
     }
 
     /// PostgreSQL is back: what waits on disk is handed out, and memory serves again behind it.
@@ -292,18 +297,18 @@ impl Log {
 }
 
 impl Inner {
-    /// What goes to disk next follows the end of the log. Where the commands before it were taken and changed nothing, they
-    /// are not on disk, and a later process would not see that the two belong together: something that does
-    /// nothing stands for them.
-    fn close_gap(&mut self, at: i64, reached: i64) -> Result<(), SpoolError> {
+    /// What was taken and changed nothing is not on disk, and a later process would not see that what
+    /// is before and behind it belongs together: something that does nothing stands for it.
+    fn close_gaps(&mut self, begin: i64, reached: i64) -> Result<(), SpoolError> {
         let Some((replid, end)) = self.end.clone() else { return Ok(()) };
-        let held = self.spool.stretch().map_or(at, |(_, _, held)| held.max(at));
-        if held >= end || end > reached {
-            return Ok(());
-        }
+        let gaps = self.spool.gaps(begin, &replid, end);
         let at_ms = self.spooled_at_ms.unwrap_or(0);
-        let nothing = Received { args: vec![Bytes::from_static(b"PING")], end_offset: end, at_ms };
-        self.spool.insert(&replid, held, &[nothing])
+        for (from, to, replid) in gaps.into_iter().filter(|(_, to, _)| *to <= reached) {
+            let nothing =
+                Received { args: vec![Bytes::from_static(b"PING")], end_offset: to, at_ms };
+            self.spool.insert(&replid, from, &[nothing])?;
+        }
+        Ok(())
     }
 
     fn push_memory(&mut self, replid: &Arc<str>, commands: Vec<Received>) {

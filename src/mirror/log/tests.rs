@@ -27,8 +27,20 @@ fn taken(log: &Log, count: usize) -> Vec<Received> {
     commands.collect()
 }
 
-/// Whatever happens to PostgreSQL and to the process, every command is handed out again until it
-/// is committed, in order and without a gap.
+/// As [`commands`]; every other stretch of them changes nothing.
+fn mixed(from: i64, count: i64) -> Vec<Received> {
+    let mut all = commands(from, count);
+    let nothing = all.iter_mut().filter(|one| one.end_offset / 20 % 2 == 1);
+    nothing.for_each(|one| one.args = vec![Bytes::from_static(b"PING")]);
+    all
+}
+
+fn changes(commands: &[Received]) -> Vec<Received> {
+    commands.iter().filter(|one| one.args[0] == "SET").cloned().collect()
+}
+
+/// Whatever happens to PostgreSQL and to the process, every command that changes something is handed
+/// out again until it is committed, in order, and the spool is one stretch behind what is committed.
 #[test]
 fn nothing_is_lost_between_link_and_postgres() {
     let seed = rand::rng().next_u64();
@@ -38,29 +50,39 @@ fn nothing_is_lost_between_link_and_postgres() {
     let id: Arc<str> = ID.into();
     let mut log = open(dir.path());
     log.restart(Some((Arc::clone(&id), 0))).expect("restart");
-    let (mut pushed, mut committed) = (0, 0);
+    let (mut pushed, mut committed, mut reached) = (0, 0, 0);
     let mut uncommitted: Vec<Received> = Vec::new();
-    for step in 0..3000 {
-        match rng.random_range(0..10) {
-            0..4 => {
+    for step in 0..5000 {
+        match rng.random_range(0..24) {
+            0..5 => {
                 let count = rng.random_range(1..40);
-                assert!(log.push(ID, pushed, commands(pushed, count)).expect("push"));
+                assert!(log.push(ID, pushed, mixed(pushed, count)).expect("push"));
                 pushed += count;
+                if rng.random_bool(0.7) {
+                    log.outage_over();
+                }
             }
-            4..7 => {
-                let next = uncommitted.last().map_or(committed, |last| last.end_offset) + 1;
+            5..16 => {
                 // What a restart hands out again is passed over, as the applier does.
-                let fresh = taken(&log, rng.random_range(1..200));
-                let fresh: Vec<_> = fresh.into_iter().filter(|c| c.end_offset >= next).collect();
-                let expected = commands(next - 1, fresh.len() as i64);
-                let same = fresh.iter().map(|c| (&c.args, c.end_offset));
+                let fresh = taken(&log, rng.random_range(1..40));
+                let fresh: Vec<_> =
+                    fresh.into_iter().filter(|c| c.end_offset > committed).collect();
+                let Some(last) = fresh.last().map(|last| last.end_offset) else { continue };
+                uncommitted.extend(fresh);
+                let all = changes(&uncommitted);
+                let expected = changes(&mixed(committed, last - committed));
+                let same = all.iter().map(|c| (&c.args, c.end_offset));
                 assert!(
                     same.eq(expected.iter().map(|c| (&c.args, c.end_offset))),
                     "step {step}, seed {seed}"
                 );
-                uncommitted.extend(fresh);
+                // As the applier: what changed nothing is only remembered by its end.
+                if all.is_empty() {
+                    reached = reached.max(last);
+                    uncommitted.clear();
+                }
             }
-            7 | 8 => {
+            16..21 => {
                 if let Some(last) = uncommitted.last() {
                     committed = last.end_offset;
                     uncommitted.clear();
@@ -68,8 +90,8 @@ fn nothing_is_lost_between_link_and_postgres() {
                 }
             }
             _ => {
-                log.spill(&id, committed, std::mem::take(&mut uncommitted), VecDeque::new(), 0)
-                    .expect("spill");
+                let uncommitted = std::mem::take(&mut uncommitted);
+                log.spill(&id, committed, uncommitted, VecDeque::new(), reached).expect("spill");
                 if rng.random_bool(0.5) {
                     drop(log);
                     log = open(dir.path());
@@ -87,6 +109,7 @@ fn nothing_is_lost_between_link_and_postgres() {
                             log.restart(Some((Arc::clone(&id), pushed))).expect("restart");
                         }
                     }
+                    reached = committed;
                 }
             }
         }
@@ -158,4 +181,43 @@ fn what_changed_nothing_leaves_no_gap() {
         assert_eq!(all.iter().filter(|one| one.args[0] == "SET").count(), sets);
         assert_eq!(all.last().map(|last| last.end_offset), Some(end));
     }
+}
+
+/// The commands without effect are on disk, from an earlier outage, and PostgreSQL has what was before them.
+#[test]
+fn what_changed_nothing_on_disk_does_not_overlap() {
+    let dir = tempfile::tempdir().expect("directory");
+    let id: Arc<str> = ID.into();
+    let log = open(dir.path());
+    log.restart(Some((Arc::clone(&id), 3))).expect("restart");
+    assert!(log.push(ID, 3, commands(3, 7)).expect("push"));
+    log.spill(&id, 3, Vec::new(), VecDeque::new(), 3).expect("spill");
+    log.outage_over();
+    let (mut seen, mut more) = (Vec::new(), taken(&log, 100));
+    while !more.is_empty() {
+        seen.append(&mut more);
+        more = taken(&log, 100);
+    }
+    assert_eq!(seen, commands(3, 7));
+    log.committed(8).expect("committed");
+    assert!(log.push(ID, 10, commands(10, 5)).expect("push"));
+    assert_eq!(taken(&log, 100), commands(10, 5));
+    log.spill(&id, 8, commands(10, 5), VecDeque::new(), 10).expect("spill");
+    drop(log);
+    assert_eq!(open(dir.path()).stretch(), Some((ID.to_owned(), 3, 15)));
+}
+
+/// The commands without effect were in memory, and what follows them went to disk for want of room.
+#[test]
+fn what_changed_nothing_before_the_disk_leaves_no_gap() {
+    let dir = tempfile::tempdir().expect("directory");
+    let id: Arc<str> = ID.into();
+    let log = open(dir.path());
+    log.restart(Some((Arc::clone(&id), 3))).expect("restart");
+    assert!(log.push(ID, 3, commands(3, 30)).expect("push"));
+    assert!(log.push(ID, 33, commands(33, 7)).expect("push"));
+    assert_eq!(taken(&log, 31).len(), 30, "and the lineage");
+    log.spill(&id, 3, Vec::new(), VecDeque::new(), 33).expect("spill");
+    drop(log);
+    assert_eq!(open(dir.path()).stretch(), Some((ID.to_owned(), 3, 40)));
 }

@@ -191,6 +191,27 @@ impl Spool {
         self.segments.iter().any(|segment| segment.begin < offset && offset <= segment.end)
     }
 
+    /// Where the last command on disk ends that comes before the one that ends at `offset`, which
+    /// is not on disk.
+    pub fn end_before(&self, offset: i64) -> Option<i64> {
+        self.segments.iter().map(|segment| segment.end).filter(|end| *end < offset).max()
+    }
+
+    /// What is not on disk between `begin` and `end`, whose lineage is `replid`: from where to where,
+    /// and the lineage of what follows.
+    pub fn gaps(&self, begin: i64, replid: &str, end: i64) -> Vec<(i64, i64, String)> {
+        let mut at = begin;
+        let mut gaps = Vec::new();
+        let segments = self.segments.iter().map(|s| (s.begin, s.end, s.replid.as_str()));
+        for (begin, end, replid) in segments.chain([(end, end, replid)]) {
+            if at < begin {
+                gaps.push((at, begin, replid.to_owned()));
+            }
+            at = at.max(end);
+        }
+        gaps
+    }
+
     /// Two segments may begin at one offset when the lineage changes there.
     fn free_path(&self, begin: i64) -> PathBuf {
         let mut paths = (0..).map(|n| self.dir.join(format!("{begin:020}-{n:03}.spool")));
