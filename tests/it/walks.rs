@@ -3,9 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use support::{Client, Postgres, Tandem, Value, wait_for};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use support::{Client, Postgres, Tandem, Value, seed, wait_for};
 
 const KEYS: usize = 20_000;
+
+fn words(command: &str) -> Vec<String> {
+    command.split(' ').map(str::to_owned).collect()
+}
 
 fn texts(value: Value) -> Vec<String> {
     value.items().into_iter().map(|item| item.text()).collect()
@@ -30,6 +36,26 @@ fn scan(
         between(calls, &cursor);
     }
 }
+
+/// One member of a hash, set or sorted set: how it is added and removed, and how a walk shows it.
+struct Kind {
+    scan: &'static str,
+    add: fn(&str) -> String,
+    remove: &'static str,
+    /// Items of a page for each member.
+    items: usize,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind { scan: "HSCAN", add: |m| format!("HSET hscan {m} v:{m}"), remove: "HDEL", items: 2 },
+    Kind { scan: "SSCAN", add: |m| format!("SADD sscan {m}"), remove: "SREM", items: 1 },
+    Kind {
+        scan: "ZSCAN",
+        add: |m| format!("ZADD zscan {} {m}", &m[2..]),
+        remove: "ZREM",
+        items: 2,
+    },
+];
 
 /// A proxy with so much memory for keys, and so many of them.
 fn filled(postgres: &Postgres, cache_bytes: i64, keys: usize) -> (Tandem, Client) {
@@ -72,10 +98,7 @@ fn what_stays_is_seen_whatever_comes_and_goes() {
     assert!(!client.run("RANDOMKEY").is_error());
     assert!(client.run("SCAN none").is_error());
     // What was not committed when it was asked is seen, and what was deleted is not.
-    let replies = client.pipeline(
-        ["SET z x", "KEYS z", "DEL z", "KEYS z"]
-            .map(|words| words.split(' ').map(str::to_owned).collect::<Vec<_>>()),
-    );
+    let replies = client.pipeline(["SET z x", "KEYS z", "DEL z", "KEYS z"].map(words));
     assert_eq!(texts(replies[1].clone()), ["z"]);
     assert!(texts(replies[3].clone()).is_empty());
     // In a transaction and in a script too.
@@ -127,4 +150,65 @@ fn a_walk_may_begin_in_memory_and_end_in_postgresql_and_the_other_way_round() {
     misses_nothing(&seen, "there and back");
     let seen = scan(&mut client, "COUNT 500", |_, _| ());
     misses_nothing(&seen, "undisturbed");
+}
+
+/// The members of one key, in memory or dropped from it between two pages.
+#[test]
+fn members_that_stay_are_seen_whatever_comes_and_goes() {
+    let postgres = Postgres::start();
+    let (tandem, mut client) = filled(&postgres, 1_000_000, 0);
+    let mut rng = StdRng::seed_from_u64(seed(26));
+    let mut other = tandem.client();
+    let large = "x".repeat(1_000_000);
+    for kind in KINDS {
+        let key = kind.scan.to_lowercase();
+        // Members of even number stay.
+        other.pipeline((0..6000).step_by(2).map(|n| words(&(kind.add)(&format!("m:{n}")))));
+        let (mut there, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        let (mut cursor, mut pages) = ("0".to_owned(), 0);
+        loop {
+            let page = client.run(&format!("{} {key} {cursor} COUNT 100", kind.scan));
+            let mut page = page.items().into_iter();
+            cursor = page.next().expect("a cursor").text();
+            for member in texts(page.next().expect("a page")).chunks(kind.items) {
+                let number: u32 = member[0][2..].parse().expect("a number");
+                let expected = match kind.scan {
+                    "HSCAN" => Some(format!("v:m:{number}")),
+                    "ZSCAN" => Some(number.to_string()),
+                    _ => None,
+                };
+                assert_eq!(member.get(1), expected.as_ref());
+                assert!(
+                    number % 2 == 0 || there.contains(&number),
+                    "{key} shows {number}, which is gone"
+                );
+                seen.insert(number);
+            }
+            pages += 1;
+            if cursor == "0" {
+                break;
+            }
+            for _ in 0..20 {
+                let number = 2 * rng.random_range(0..3000) + 1;
+                let member = format!("m:{number}");
+                match there.insert(number) {
+                    true => drop(other.run(&(kind.add)(&member))),
+                    false => {
+                        there.remove(&number);
+                        other.run(&format!("{} {key} {member}", kind.remove));
+                    }
+                }
+            }
+            if rng.random_bool(0.2) {
+                other.call(&[
+                    "SET".to_owned(),
+                    format!("large:{}", rng.random_range(0..3)),
+                    large.clone(),
+                ]);
+            }
+        }
+        assert!(pages >= 30, "{pages} pages of {key}");
+        let missed: Vec<u32> = (0..6000).step_by(2).filter(|n| !seen.contains(n)).collect();
+        assert!(missed.is_empty(), "{key}: {missed:?}");
+    }
 }
