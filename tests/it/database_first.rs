@@ -21,15 +21,11 @@ fn start(redis: &Redis, postgres: &Postgres) -> Tandem {
 }
 
 fn wait_ready(tandem: &Tandem) {
-    wait_for("PostgreSQL to serve", LIMIT, || {
-        tandem.answers() && tandem.status()["mode"] == "database_first"
-    });
+    tandem.wait_status("mode", "database_first");
 }
 
 fn wait_whole(tandem: &Tandem) {
-    wait_for("Redis to have everything", LIMIT, || {
-        tandem.answers() && tandem.status()["follower_state"] == "whole"
-    });
+    tandem.wait_status("follower_state", "whole");
 }
 
 fn assert_equal(redis: &Redis, postgres: &Postgres) -> usize {
@@ -171,9 +167,7 @@ fn strategies_follow_each_other() {
     let mut expected = 0;
     for mode in ["dual_write", "database_first", "cache_first", "postgres_only", "database_first"] {
         let mut tandem = options(&redis, &postgres).mode(mode).allow("").start();
-        wait_for("clients to be served", LIMIT, || {
-            tandem.answers() && !tandem.client().run("GET none").is_error()
-        });
+        tandem.wait_serving();
         if matches!(mode, "dual_write" | "cache_first") {
             tandem.wait_streaming();
         }

@@ -22,9 +22,7 @@ fn start(redis: &Redis, postgres: &Postgres) -> Tandem {
 }
 
 fn wait_lead(tandem: &Tandem, lead: &str) {
-    wait_for(&format!("{lead} to lead"), LIMIT, || {
-        tandem.answers() && tandem.status()["lead"] == lead
-    });
+    tandem.wait_status("lead", lead);
 }
 
 /// Redis leads again, and everything that was acknowledged is in PostgreSQL.

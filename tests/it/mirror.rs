@@ -192,9 +192,7 @@ fn what_was_deleted_meanwhile_goes_when_the_history_is_the_same() {
     drop(direct);
     trio.redis.stop();
     trio.redis.restart();
-    wait_for("Redis to lead again", LIMIT, || {
-        tandem.answers() && tandem.status()["lead"] == "redis"
-    });
+    tandem.wait_status("lead", "redis");
     trio.sides().assert_equal();
     assert!(!tandem.log().contains("PostgreSQL leads"), "the history goes on");
     tandem.allow("replication link");
@@ -213,9 +211,7 @@ fn an_empty_redis_wipes_nothing_and_gets_everything_back() {
     trio.redis.kill9();
     trio.redis.wipe_disk();
     trio.redis.restart();
-    wait_for("Redis to lead again", LIMIT, || {
-        tandem.answers() && tandem.status()["lead"] == "redis"
-    });
+    tandem.wait_status("lead", "redis");
     trio.sides().assert_equal();
     let (after, _) = trio.sides().postgres_keyspace().expect("readable");
     let names =
@@ -244,9 +240,7 @@ fn an_older_redis_overwrites_nothing_newer() {
     trio.sides().assert_equal();
     trio.redis.kill9();
     trio.redis.restart();
-    wait_for("Redis to lead again", LIMIT, || {
-        tandem.answers() && tandem.status()["lead"] == "redis"
-    });
+    tandem.wait_status("lead", "redis");
     trio.sides().assert_equal();
     assert_eq!(trio.redis.client().run("GET counter"), Value::bulk("2"), "PostgreSQL leads");
     assert_eq!(trio.redis.client().run("GET new"), Value::bulk("1"));

@@ -137,9 +137,7 @@ impl Strategy {
             options = options.postgres(postgres);
         }
         let tandem = options.start();
-        wait_for("the proxy to serve", Duration::from_secs(30), || {
-            tandem.answers() && tandem.status()["mode"] == mode
-        });
+        tandem.wait_status("mode", mode);
         if self.mirror {
             tandem.wait_streaming();
         }

@@ -29,9 +29,7 @@ pub fn start(postgres: &Postgres) -> Tandem {
 }
 
 pub fn wait_ready(tandem: &Tandem) {
-    wait_for("PostgreSQL to serve", LIMIT, || {
-        tandem.answers() && !tandem.client().run("GET none").is_error()
-    });
+    tandem.wait_serving();
 }
 
 /// Seeded commands to Redis and to the proxy in lockstep, one at a time and in transactions. Little stays in

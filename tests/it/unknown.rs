@@ -95,9 +95,7 @@ fn values_of_a_module_are_kept_as_they_are() {
     });
     assert_eq!(redis.client().run("TT.GET later"), Value::Int(7));
     // A delete past the proxy may be undone while Redis is brought up, and the comparison begins with one.
-    wait_for("Redis to lead again", Duration::from_secs(30), || {
-        tandem.answers() && tandem.status()["lead"] == "redis"
-    });
+    tandem.wait_status("lead", "redis");
     sides.assert_equal();
 }
 

@@ -1,11 +1,10 @@
 //! Walks over more keys than are kept in memory, in `postgres_only`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use support::{Client, Postgres, Tandem, Value, seed, wait_for};
+use support::{Client, Postgres, Tandem, Value, seed};
 
 const KEYS: usize = 20_000;
 
@@ -65,9 +64,7 @@ fn filled(postgres: &Postgres, cache_bytes: i64, keys: usize) -> (Tandem, Client
         .set("mirror", "cache_bytes", cache_bytes)
         .allow("PostgreSQL")
         .start();
-    wait_for("PostgreSQL to serve", Duration::from_secs(30), || {
-        tandem.answers() && !tandem.client().run("GET none").is_error()
-    });
+    tandem.wait_serving();
     let mut client = tandem.client();
     for chunk in (0..keys).collect::<Vec<_>>().chunks(1000) {
         let mut set = vec!["MSET".to_owned()];
@@ -179,7 +176,7 @@ fn members_that_stay_are_seen_whatever_comes_and_goes() {
                 };
                 assert_eq!(member.get(1), expected.as_ref());
                 assert!(
-                    number % 2 == 0 || there.contains(&number),
+                    number.is_multiple_of(2) || there.contains(&number),
                     "{key} shows {number}, which is gone"
                 );
                 seen.insert(number);

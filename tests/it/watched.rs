@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use support::{Client, Postgres, Redis, Tandem, Value, wait_for};
+use support::{Client, Postgres, Redis, Tandem, Value};
 
 /// What is there before each command.
 const BEFORE: &str = "XADD s 1-1 a b|XADD s 2-1 a b|XGROUP CREATE s g 0\
@@ -43,9 +43,7 @@ fn refused(client: &mut Client, other: &mut Client, command: &str) -> (bool, Str
 fn serving(postgres: &Postgres) -> Tandem {
     let tandem = Tandem::new(env!("CARGO_BIN_EXE_tandem")).postgres(postgres);
     let tandem = tandem.mode("postgres_only").start();
-    wait_for("PostgreSQL to serve", Duration::from_secs(30), || {
-        !tandem.client().run("GET none").is_error()
-    });
+    tandem.wait_serving();
     tandem
 }
 

@@ -43,9 +43,7 @@ impl Pair {
         let tandem = tandem.allow("PostgreSQL is not reachable");
         // Little stays in memory, so that most of it is loaded again and again.
         let tandem = tandem.set("mirror", "cache_bytes", 50_000).start();
-        wait_for("PostgreSQL to serve", Duration::from_secs(30), || {
-            !tandem.client().run("GET none").is_error()
-        });
+        tandem.wait_serving();
         let theirs = [redis.client(), redis.client()];
         let ours = [tandem.client(), tandem.client()];
         let history = VecDeque::new();

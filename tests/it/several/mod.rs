@@ -207,9 +207,7 @@ fn insist(client: &mut Client, command: &str) -> Value {
 }
 
 fn wait_lead(tandem: &Tandem, lead: &str) {
-    wait_for(&format!("{lead} to lead"), LIMIT, || {
-        tandem.answers() && tandem.status()["lead"] == lead
-    });
+    tandem.wait_status("lead", lead);
 }
 
 /// How many of the clients' counters are what was counted.

@@ -203,6 +203,20 @@ impl Tandem {
         });
     }
 
+    /// Waits until commands are answered from a backend.
+    pub fn wait_serving(&self) {
+        crate::wait_for("clients to be served", Duration::from_secs(30), || {
+            self.answers() && !self.client().run("GET none").is_error()
+        });
+    }
+
+    /// Waits until `TANDEM STATUS` has this value in this field; the proxy may be away meanwhile.
+    pub fn wait_status(&self, field: &str, value: &str) {
+        crate::wait_for(&format!("{field} to be {value}"), Duration::from_secs(30), || {
+            self.answers() && self.status()[field] == value
+        });
+    }
+
     /// True when the proxy answers PING, be it with an error such as NOAUTH.
     pub fn answers(&self) -> bool {
         let Ok(mut client) = Client::connect(("127.0.0.1", self.port())) else { return false };
