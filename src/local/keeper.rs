@@ -27,19 +27,27 @@ pub(super) struct Gone;
 impl Period {
     /// Loads and commits until PostgreSQL fails, or until everything is committed at the end.
     pub async fn keep(&self, store: &Store) -> Result<(), StoreError> {
-        let mut ticks = tokio::time::interval(EXPIRY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut expiry_due = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 () = self.work.notified() => {}
                 () = self.room_in_redis() => {}
-                _ = ticks.tick() => self.expire(store).await?,
+                () = tokio::time::sleep_until(expiry_due) => {}
             }
-            while self.load_wanted(store).await?
-                || self.commit(store).await?
-                || self.answer_questions(store).await?
-                || self.bring_to_redis(store).await?
-            {}
+            // In turn, so that nobody waits for a moment without anything to commit.
+            loop {
+                if expiry_due.elapsed() > Duration::ZERO {
+                    self.expire(store).await?;
+                    expiry_due = tokio::time::Instant::now() + EXPIRY;
+                }
+                let loaded = self.load_wanted(store).await?;
+                let committed = self.commit(store).await?;
+                let answered = self.answer_questions(store).await?;
+                let brought = self.bring_to_redis(store).await?;
+                if !(loaded || committed || answered || brought) {
+                    break;
+                }
+            }
             if self.finishing.get() {
                 return Ok(());
             }
@@ -101,7 +109,7 @@ impl Period {
     }
 
     /// Commits everything that has been run; false when there is nothing.
-    async fn commit(&self, store: &Store) -> Result<bool, StoreError> {
+    pub(super) async fn commit(&self, store: &Store) -> Result<bool, StoreError> {
         let (delta, seq) = self.keyspace.borrow_mut().take_delta();
         let barriers = self.barriers.take();
         if delta.is_empty() {

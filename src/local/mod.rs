@@ -38,6 +38,7 @@ mod info;
 mod keeper;
 mod latency;
 mod link;
+mod members;
 mod notify;
 mod office;
 mod parameters;

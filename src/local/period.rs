@@ -18,7 +18,7 @@ use super::slowlog::SlowLog;
 use super::statistics::Statistics;
 use super::tracking::Tracking;
 use super::users::Users;
-use super::walk::{Cursors, Named, Question};
+use super::walk::{Cursors, Question};
 use super::watched::Watchers;
 use crate::config::Config;
 use crate::engine::script::Scripts;
@@ -72,8 +72,8 @@ pub(super) struct Period {
     pub users: Arc<Mutex<Users>>,
     /// What somebody waits for, and whom to tell.
     pub wanted: RefCell<Vec<(Vec<Need>, oneshot::Sender<()>)>>,
-    /// What is asked of PostgreSQL besides, and whom to tell.
-    pub questions: RefCell<Vec<(Question, oneshot::Sender<Vec<Named>>)>>,
+    /// What is asked of PostgreSQL besides.
+    pub questions: RefCell<Vec<Question>>,
     pub cursors: RefCell<Cursors>,
     /// Barriers behind what has been run and not yet committed.
     pub barriers: RefCell<Vec<Barrier>>,

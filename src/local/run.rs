@@ -10,7 +10,7 @@ use super::session::Session;
 use super::tracking::Tracked;
 use crate::commands;
 use crate::engine::script::{Scripts, Straits};
-use crate::engine::{self, Answer, Call, Db, Need, Stop};
+use crate::engine::{self, Answer, Call, Db, Keyspace, Need, Stop};
 use crate::resp::Reply;
 
 /// A command may stop for a need this many times; every load brings what was asked for, so only a
@@ -35,26 +35,30 @@ impl Period {
 
     /// Runs one command of the engine with what is in memory.
     pub fn execute(&self, peer: &Peer, db: Db, args: &[Bytes]) -> Answer<Reply> {
-        let protocol = peer.protocol.get();
-        let mut keyspace = self.keyspace.borrow_mut();
-        keyspace.now_ms = now_ms();
-        keyspace.act(peer.id, peer.tracked.borrow().as_ref().is_some_and(Tracked::reads));
-        let before = keyspace.mutations();
-        let call = Call { db, protocol, args, from_log: false };
-        let answer = match args.first() {
+        let call = Call { db, protocol: peer.protocol.get(), args, from_log: false };
+        self.act(peer, |keyspace| match args.first() {
             Some(name) if Scripts::takes(name) => {
                 self.users.lock().acting.clone_from(&peer.user.borrow());
                 let mut scripts = self.scripts.borrow_mut();
                 scripts.straits = self.straits();
-                scripts.execute(&mut keyspace, &call)
+                scripts.execute(keyspace, &call)
             }
-            _ => engine::execute(&mut keyspace, &call),
-        };
+            _ => engine::execute(keyspace, &call),
+        })
+    }
+
+    /// Does something with what is in memory, for a client.
+    pub fn act<T>(&self, peer: &Peer, act: impl FnOnce(&mut Keyspace) -> T) -> T {
+        let mut keyspace = self.keyspace.borrow_mut();
+        keyspace.now_ms = now_ms();
+        keyspace.act(peer.id, peer.tracked.borrow().as_ref().is_some_and(Tracked::reads));
+        let before = keyspace.mutations();
+        let done = act(&mut keyspace);
         if keyspace.mutations() != before {
             self.changed();
             self.blocked.borrow_mut().disturb();
         }
-        answer
+        done
     }
 
     /// Loads what these commands will probably need, in one round trip.

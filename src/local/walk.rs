@@ -11,20 +11,22 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::keeper::Gone;
+use super::members::Member;
 use super::period::Period;
 use super::session::Session;
+use crate::engine::delta::KeyId;
 use crate::engine::scan::{self, Scan};
 use crate::engine::value::Kind;
 use crate::engine::{Answer, Db, Stop, glob};
 use crate::resp::Reply;
-use crate::store::{Store, StoreError};
+use crate::store::{KeyRow, Store, StoreError};
 
 /// Databases up to this size are brought to memory and walked there.
 const FEW: i64 = 1000;
 /// Of databases up to this size each key is looked at, where all are in memory already.
 const FEW_KNOWN: i64 = 20_000;
 /// Names asked for at once.
-const PAGE: usize = 10_000;
+pub(super) const PAGE: usize = 10_000;
 /// Cursors that are remembered.
 const CURSORS: usize = 10_000;
 /// Tries to find a random key that has not expired.
@@ -39,12 +41,17 @@ pub struct Named {
     pub expires_at_ms: Option<i64>,
 }
 
+/// Whom to tell.
+type Asker<T> = oneshot::Sender<Vec<T>>;
+
 /// What PostgreSQL is asked once everything that has been run is committed.
 pub(super) enum Question {
     /// The names behind this one, in order.
-    Behind { db: Db, name: Option<Bytes>, limit: usize },
+    Behind { db: Db, name: Option<Bytes>, limit: usize, asker: Asker<Named> },
     /// Some key.
-    Random { db: Db },
+    Random { db: Db, asker: Asker<Named> },
+    /// The members of a value behind this one, in order.
+    Members { value: (Kind, KeyId), behind: Option<Bytes>, limit: usize, asker: Asker<Member> },
 }
 
 /// Last names of pages, by cursor.
@@ -64,7 +71,12 @@ impl Default for Cursors {
 }
 
 impl Cursors {
-    fn remember(&mut self, name: Bytes) -> u64 {
+    /// The last name of the page behind which this cursor is; of one that nobody remembers there is none.
+    pub fn name(&self, cursor: u64) -> Option<Bytes> {
+        self.names.get(&cursor).cloned()
+    }
+
+    pub fn remember(&mut self, name: Bytes) -> u64 {
         let cursor = self.next;
         self.next += 1;
         self.names.insert(cursor, name);
@@ -82,28 +94,35 @@ impl Period {
     /// Answers what is asked of PostgreSQL; false when nothing is.
     pub async fn answer_questions(&self, store: &Store) -> Result<bool, StoreError> {
         let asked = self.questions.take();
-        let any = !asked.is_empty();
-        for (question, answer) in asked {
-            let found = match question {
-                Question::Behind { db, name, limit } => {
-                    store.names_behind(db, name.as_ref(), limit).await?
-                }
-                Question::Random { db } => store.random_key(db).await?,
-            };
-            let found = found.into_iter().map(|(key, kind, expires_at_ms)| Named {
-                key,
-                kind: Kind::from_code(kind),
-                expires_at_ms,
-            });
-            // Who has left needs nothing any more.
-            let _ = answer.send(found.collect());
+        if asked.is_empty() {
+            return Ok(false);
         }
-        Ok(any)
+        self.commit(store).await?;
+        for question in asked {
+            // Who has left needs nothing any more.
+            match question {
+                Question::Behind { db, name, limit, asker } => {
+                    let found = store.names_behind(db, name.as_ref(), limit).await?;
+                    let _ = asker.send(found.into_iter().map(named).collect());
+                }
+                Question::Random { db, asker } => {
+                    let _ =
+                        asker.send(store.random_key(db).await?.into_iter().map(named).collect());
+                }
+                Question::Members { value, behind, limit, asker } => {
+                    let _ = asker.send(store.members_behind(value, behind.as_ref(), limit).await?);
+                }
+            }
+        }
+        Ok(true)
     }
 
-    async fn ask(&self, question: Question) -> Result<Vec<Named>, Gone> {
-        let (answer, answered) = oneshot::channel();
-        self.questions.borrow_mut().push((question, answer));
+    pub(super) async fn ask<T>(
+        &self,
+        question: impl FnOnce(Asker<T>) -> Question,
+    ) -> Result<Vec<T>, Gone> {
+        let (asker, answered) = oneshot::channel();
+        self.questions.borrow_mut().push(question(asker));
         self.work.notify_one();
         answered.await.map_err(|_| Gone)
     }
@@ -132,13 +151,26 @@ impl Period {
     }
 }
 
+fn named((key, kind, expires_at_ms): KeyRow) -> Named {
+    Named { key, kind: Kind::from_code(kind), expires_at_ms }
+}
+
 impl Session {
-    /// A walk over many keys; `None`: the engine answers.
+    /// A walk over many keys or members; `None`: the engine answers.
     pub async fn walk(
         &mut self,
         name: &str,
         args: &[Bytes],
     ) -> Result<Option<Answer<Reply>>, Gone> {
+        let kind = match name {
+            "hscan" => Some(Kind::Hash),
+            "sscan" => Some(Kind::Set),
+            "zscan" => Some(Kind::ZSet),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            return self.scan_members(kind, args).await;
+        }
         if !matches!(name, "scan" | "keys" | "randomkey")
             || !self.period.is_walked_outside(self.db, name)
         {
@@ -159,9 +191,9 @@ impl Session {
 
 impl Period {
     async fn scan(&self, db: Db, cursor: u64, scan: &Scan<'_>) -> Result<Reply, Gone> {
-        let name = self.cursors.borrow().names.get(&cursor).cloned();
+        let name = self.cursors.borrow().name(cursor);
         let limit = scan.count.min(PAGE);
-        let page = self.ask(Question::Behind { db, name, limit }).await?;
+        let page = self.ask(|asker| Question::Behind { db, name, limit, asker }).await?;
         let next = match page.last() {
             Some(last) if page.len() == limit => {
                 self.cursors.borrow_mut().remember(last.key.clone())
@@ -181,7 +213,7 @@ impl Period {
     async fn keys(&self, db: Db, pattern: &Bytes) -> Result<Reply, Gone> {
         let (mut found, mut name) = (Vec::new(), None);
         loop {
-            let page = self.ask(Question::Behind { db, name, limit: PAGE }).await?;
+            let page = self.ask(|asker| Question::Behind { db, name, limit: PAGE, asker }).await?;
             name = page.last().map(|last| last.key.clone());
             let whole = page.len() == PAGE;
             let matching = page
@@ -196,7 +228,7 @@ impl Period {
 
     async fn random_key(&self, db: Db) -> Result<Reply, Gone> {
         for _ in 0..TRIES {
-            let found = self.ask(Question::Random { db }).await?;
+            let found = self.ask(|asker| Question::Random { db, asker }).await?;
             if let Some(named) = found.into_iter().find(|named| self.still_there(db, named)) {
                 return Ok(Reply::Bulk(named.key));
             }

@@ -29,12 +29,14 @@ pub use connect::Connector;
 pub use debt::Debt;
 pub use error::StoreError;
 pub use lease::{Asked, Held, Holder, Lease};
+pub use load::Content;
 pub use monitor::{Monitor, ServerState};
 pub use survey::Size;
 pub use types::{Commit, Flushed, Position};
 
 use crate::config;
 use crate::engine::delta::KeyId;
+use crate::engine::value::Kind;
 use crate::engine::{Count, Db, Loaded, Need};
 use connect::Role;
 use session::Session;
@@ -233,6 +235,18 @@ impl Store {
         };
         let rows = self.session.run(rows).await?;
         rows.iter().map(key_row).collect()
+    }
+
+    /// Members of a value of this type in the order of their names: the first ones, or those behind one.
+    pub async fn members_behind(
+        &self,
+        value: (Kind, KeyId),
+        behind: Option<&Bytes>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Content)>, StoreError> {
+        let (client, loads) = (self.session.client(), self.loads().await?);
+        let page = load::page(client, loads, value, behind, limit);
+        self.session.within(self.session.timeout(), page).await
     }
 
     /// Some key of the database; each is about as likely as the others, if they came evenly.

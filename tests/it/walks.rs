@@ -1,6 +1,7 @@
 //! Walks over more keys than are kept in memory, in `postgres_only`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -152,9 +153,60 @@ fn a_walk_may_begin_in_memory_and_end_in_postgresql_and_the_other_way_round() {
 /// The members of one key, in memory or dropped from it between two pages.
 #[test]
 fn members_that_stay_are_seen_whatever_comes_and_goes() {
+    walk_members(1_000_000, seed(26));
+}
+
+/// The members of a key that is larger than what stays in memory.
+#[test]
+fn members_in_postgresql_that_stay_are_seen_whatever_comes_and_goes() {
+    walk_members(50_000, seed(27));
+}
+
+/// Of a large value that is not in memory nothing is read but what is shown.
+#[test]
+fn a_page_of_members_costs_what_it_shows() {
     let postgres = Postgres::start();
-    let (tandem, mut client) = filled(&postgres, 1_000_000, 0);
-    let mut rng = StdRng::seed_from_u64(seed(26));
+    let (mut tandem, mut client) = filled(&postgres, 64 << 20, 0);
+    for kind in KINDS {
+        client.pipeline((0..20_000).map(|n| words(&(kind.add)(&format!("m:{n}")))));
+    }
+    tandem.stop(Duration::from_secs(20));
+    tandem.restart();
+    tandem.wait_serving();
+    let fetched = || -> i64 {
+        // Sessions tell what they did a second later.
+        std::thread::sleep(Duration::from_secs(3));
+        let query = "SELECT sum(idx_tup_fetch + seq_tup_read)::bigint FROM pg_stat_user_tables
+                     WHERE schemaname = 'tandem' AND relname IN ('hashes', 'sets', 'zsets')";
+        postgres.sql(query).trim().parse().expect("a number")
+    };
+    let before = fetched();
+    let mut client = tandem.client();
+    for Kind { scan, items, .. } in KINDS {
+        let key = scan.to_lowercase();
+        let mut cursor = "0".to_owned();
+        for _ in 0..3 {
+            let page = client.run(&format!("{scan} {key} {cursor} COUNT 100"));
+            let mut page = page.items().into_iter();
+            cursor = page.next().expect("a cursor").text();
+            assert_eq!(texts(page.next().expect("a page")).len(), 100 * items);
+        }
+        assert!(client.run(&format!("{scan} none 0")).items()[1].clone().items().is_empty());
+        assert!(client.run(&format!("{scan} {key} none")).is_error());
+    }
+    let read = fetched() - before;
+    assert!((900..2000).contains(&read), "{read} rows were read for 900");
+    // In a transaction nothing comes in between.
+    client.run("MULTI");
+    client.run("HSCAN hscan 0 COUNT 30000");
+    let page = client.run("EXEC").items().remove(0);
+    assert_eq!(page.items()[1].clone().items().len(), 40_000);
+}
+
+fn walk_members(cache_bytes: i64, seed: u64) {
+    let postgres = Postgres::start();
+    let (tandem, mut client) = filled(&postgres, cache_bytes, 0);
+    let mut rng = StdRng::seed_from_u64(seed);
     let mut other = tandem.client();
     let large = "x".repeat(1_000_000);
     for kind in KINDS {

@@ -36,7 +36,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "hkeys", arity: 2, footprint: WHOLE, run: read::hkeys },
     Command { name: "hvals", arity: 2, footprint: WHOLE, run: read::hvals },
     Command { name: "hrandfield", arity: -2, footprint: WHOLE, run: read::hrandfield },
-    Command { name: "hscan", arity: -3, footprint: WHOLE, run: read::hscan },
+    Command { name: "hscan", arity: -3, footprint: Footprint::Small, run: read::hscan },
 ];
 
 fn hset(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {

@@ -1,6 +1,7 @@
 //! Walks over the members of a large collection (`HSCAN`, `SSCAN`, `ZSCAN`).
 //!
-//! The second page of a walk puts the members in order once, and the pages behind it look there. Members that come
+//! The second page of a walk puts the members in order once, and the pages behind it look there, and so do walks that
+//! begin later. Members that come
 //! later are not in that order, and need not be shown to a walk that had begun; one that begins when something has
 //! changed since has the order made anew. So a page costs what it shows, and no change costs anything.
 
@@ -53,7 +54,10 @@ impl Keyspace {
             if walk.stale {
                 *walk = Walk::default();
             }
-            return first(names(value).filter_map(found), scan.count);
+            if walk.places.is_empty() {
+                let (next, page) = first(names(value), scan.count);
+                return (next, page.into_iter().filter_map(found).collect());
+            }
         }
         if walk.places.is_empty() {
             walk.places = names(value).map(scan::place).collect();
@@ -73,9 +77,9 @@ impl Keyspace {
 }
 
 /// The first page of all, which needs no order.
-fn first<T>(members: impl Iterator<Item = (Bytes, T)>, count: usize) -> (u64, Vec<(Bytes, T)>) {
-    let mut all: Vec<(u64, (Bytes, T))> =
-        members.map(|member| (scan::position(&member.0), member)).collect();
+fn first<'a>(members: impl Iterator<Item = &'a Bytes>, count: usize) -> (u64, Vec<&'a Bytes>) {
+    let mut all: Vec<(u64, &Bytes)> =
+        members.map(|member| (scan::position(member), member)).collect();
     let mut next = 0;
     if all.len() > count {
         let (_, (last, _), _) =

@@ -59,7 +59,7 @@ pub const COMMANDS: &[Command] = &[
         run: algebra::sdiffstore,
     },
     Command { name: "sintercard", arity: -3, footprint: Footprint::None, run: algebra::sintercard },
-    Command { name: "sscan", arity: -3, footprint: Footprint::Whole, run: sscan },
+    Command { name: "sscan", arity: -3, footprint: Footprint::Small, run: sscan },
 ];
 
 fn sadd(ks: &mut Keyspace, call: &Call<'_>) -> Answer<Reply> {

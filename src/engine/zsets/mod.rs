@@ -52,7 +52,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "bzpopmax", arity: -3, footprint: WHOLE, run: pop::bzpopmax },
     Command { name: "zmpop", arity: -4, footprint: Footprint::None, run: pop::zmpop },
     Command { name: "bzmpop", arity: -5, footprint: Footprint::None, run: pop::bzmpop },
-    Command { name: "zscan", arity: -3, footprint: WHOLE, run: point::zscan },
+    Command { name: "zscan", arity: -3, footprint: SMALL, run: point::zscan },
     Command { name: "zrandmember", arity: -2, footprint: WHOLE, run: point::zrandmember },
     Command { name: "zunion", arity: -3, footprint: Footprint::None, run: combine::zunion },
     Command { name: "zinter", arity: -3, footprint: Footprint::None, run: combine::zinter },

@@ -3,6 +3,7 @@
 
 mod lists;
 mod members;
+mod page;
 mod statements;
 mod streams;
 mod windows;
@@ -12,6 +13,7 @@ use futures_util::try_join;
 use hashbrown::HashMap;
 use tokio_postgres::{Client, Row};
 
+pub use page::{Content, page};
 pub use statements::Statements;
 
 use super::StoreError;

@@ -1,5 +1,40 @@
 use crate::store::session::statements;
 
+/// The first members of a value, in the order of the index.
+macro_rules! first_members {
+    ($table:literal, $member:literal, $shown:literal) => {
+        concat!(
+            "SELECT ",
+            $shown,
+            " FROM ",
+            $table,
+            " WHERE key_id = $1
+            ORDER BY index_form(",
+            $member,
+            ") LIMIT $2"
+        )
+    };
+}
+
+/// Those behind another one, which need not be there.
+macro_rules! members_behind {
+    ($table:literal, $member:literal, $shown:literal) => {
+        concat!(
+            "SELECT ",
+            $shown,
+            " FROM ",
+            $table,
+            "
+            WHERE key_id = $1 AND index_form(",
+            $member,
+            ") > index_form($3::bytea)
+            ORDER BY index_form(",
+            $member,
+            ") LIMIT $2"
+        )
+    };
+}
+
 statements! {
     /// The reads, prepared once per session.
     Statements {
@@ -66,6 +101,14 @@ statements! {
         CROSS JOIN LATERAL (SELECT ms, seq, fields FROM stream_entries
             WHERE key_id = u.key_id AND (ms, seq) > (u.after_ms, u.after_seq)
             ORDER BY ms, seq LIMIT u.count) e";
+
+    // Pages of large values.
+    hash_first = first_members!("hashes", "field", "field, value");
+    hash_behind = members_behind!("hashes", "field", "field, value");
+    set_first = first_members!("sets", "member", "member");
+    set_behind = members_behind!("sets", "member", "member");
+    zset_first = first_members!("zsets", "member", "member, score");
+    zset_behind = members_behind!("zsets", "member", "member, score");
 
     // Windows onto large values.
     ranks = "SELECT member, score FROM zsets WHERE key_id = $1
