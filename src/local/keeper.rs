@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 use tokio::sync::oneshot;
 
-use super::follower::{Plan, Role};
+use super::follower::{Follower, Plan, Role};
 use super::period::Period;
 use crate::engine::{Db, Need, Part};
 use crate::store::{Commit, Store, StoreError};
@@ -23,6 +23,19 @@ const KEYS_AT_ONCE: usize = 10_000;
 /// PostgreSQL has failed: whoever waits is told by the end of the connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone;
+
+/// What is being committed. Nobody knows whether it was when this is dropped with the plan: PostgreSQL failed, or the
+/// lease was lost and the period ended in the middle of it.
+struct Undecided<'a> {
+    follower: &'a Follower,
+    plan: Plan,
+}
+
+impl Drop for Undecided<'_> {
+    fn drop(&mut self) {
+        self.follower.doubt(std::mem::take(&mut self.plan));
+    }
+}
 
 impl Period {
     /// Loads and commits until PostgreSQL fails, or until everything is committed at the end.
@@ -116,9 +129,11 @@ impl Period {
             self.gate.commit(&barriers);
             return Ok(false);
         }
-        let plan = self.follower.as_ref().map(|follower| (follower, Plan::new(&delta)));
+        let follower = self.follower.as_deref();
+        let mut undecided =
+            follower.map(|follower| Undecided { follower, plan: Plan::new(&delta) });
         let mut commit = Commit { delta, ..Commit::default() };
-        if let Some((follower, plan)) = &plan
+        if let Some(Undecided { follower, plan }) = &undecided
             && follower.role == Role::Failover
         {
             (commit.redis_lacks, commit.redis_lacks_all) = follower.debts.news(plan);
@@ -129,15 +144,12 @@ impl Period {
         traces::record("server commit", took, persisted.is_ok(), || {
             [("tandem.barriers", (barriers.len() as i64).into())]
         });
-        match (&persisted, plan) {
-            (Ok(()), Some((follower, plan))) => {
-                follower.debts.known((commit.redis_lacks, commit.redis_lacks_all));
-                follower.committed(plan);
-            }
-            (Err(_), Some((follower, plan))) => follower.doubt(plan),
-            (_, None) => {}
-        }
         persisted?;
+        if let Some(undecided) = &mut undecided {
+            let plan = std::mem::take(&mut undecided.plan);
+            undecided.follower.debts.known((commit.redis_lacks, commit.redis_lacks_all));
+            undecided.follower.committed(plan);
+        }
         self.status.mirror.commit_time.record_duration(took);
         self.gate.commit(&barriers);
         self.keyspace.borrow_mut().sweep(self.config.mirror.cache_bytes, seq);

@@ -186,3 +186,42 @@ fn strategies_follow_each_other() {
     }
     assert_equal(&redis, &postgres);
 }
+
+/// The lease is lost while a commit is under way, which PostgreSQL carries out all the same: nobody has heard of it, and Redis
+/// is to have it.
+#[test]
+fn what_is_committed_while_the_lease_is_lost_reaches_redis() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let mut tandem = options(&redis, &postgres).allow("").start();
+    wait_ready(&tandem);
+    let mut client = tandem.client();
+    assert_eq!(client.run("RPUSH l a"), Value::Int(1));
+    wait_whole(&tandem);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            postgres
+                .sql("BEGIN; LOCK TABLE tandem.lists IN EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT")
+        });
+        let count = |what: &str| {
+            let query = format!("SELECT count(*) FROM pg_stat_activity WHERE {what}");
+            postgres.sql(&query).trim().to_owned()
+        };
+        wait_for("the lock", LIMIT, || {
+            count("query LIKE '%pg_sleep(3)%' AND wait_event = 'PgSleep'") == "1"
+        });
+        client.send(b"RPUSH l b\r\n").expect("sent");
+        wait_for("the commit to wait", LIMIT, || count("wait_event_type = 'Lock'") != "0");
+        let ended = postgres.sql(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE query LIKE '%lease SET%' AND pid <> pg_backend_pid()",
+        );
+        assert_eq!(ended.trim(), "1", "the session of the lease");
+    });
+    wait_ready(&tandem);
+    tandem.wait_serving();
+    wait_whole(&tandem);
+    assert_eq!(tandem.client().run("LLEN l"), Value::Int(2), "PostgreSQL has carried it out");
+    assert_eq!(redis.client().run("LLEN l"), Value::Int(2));
+    assert_equal(&redis, &postgres);
+    tandem.assert_running();
+}
