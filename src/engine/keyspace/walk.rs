@@ -1,9 +1,9 @@
 //! Walks over the members of a large collection (`HSCAN`, `SSCAN`, `ZSCAN`).
 //!
 //! The second page of a walk puts the members in order once, and the pages behind it look there, and so do walks that
-//! begin later. Members that come
-//! later are not in that order, and need not be shown to a walk that had begun; one that begins when something has
-//! changed since has the order made anew. So a page costs what it shows, and no change costs anything.
+//! begin later. Members that come later are not in that order, and need not be shown to a walk that had begun; one that
+//! begins when something has changed since has the order made anew. So a page costs what it shows, and no change costs
+//! anything.
 
 use bytes::Bytes;
 

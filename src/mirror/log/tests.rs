@@ -8,6 +8,13 @@ fn open(dir: &std::path::Path) -> Log {
     Log::with_memory(Spool::open(dir, 1 << 30).expect("spool"), 2000)
 }
 
+/// A log that goes on from this offset.
+fn begun(dir: &std::path::Path, at: i64) -> Log {
+    let log = open(dir);
+    log.restart(Some((ID.into(), at))).expect("restart");
+    log
+}
+
 fn commands(from: i64, count: i64) -> Vec<Received> {
     let args = |n: i64| vec![Bytes::from_static(b"SET"), Bytes::from(n.to_string())];
     (from + 1..=from + count).map(|n| Received { args: args(n), end_offset: n, at_ms: n }).collect()
@@ -48,8 +55,7 @@ fn nothing_is_lost_between_link_and_postgres() {
     let mut rng = SmallRng::seed_from_u64(seed);
     let dir = tempfile::tempdir().expect("directory");
     let id: Arc<str> = ID.into();
-    let mut log = open(dir.path());
-    log.restart(Some((Arc::clone(&id), 0))).expect("restart");
+    let mut log = begun(dir.path(), 0);
     let (mut pushed, mut committed, mut reached) = (0, 0, 0);
     let mut uncommitted: Vec<Received> = Vec::new();
     for step in 0..5000 {
@@ -136,8 +142,7 @@ fn what_does_not_follow_the_end_is_not_taken() {
 fn a_torn_tail_is_cut_off() {
     let dir = tempfile::tempdir().expect("directory");
     let id: Arc<str> = ID.into();
-    let log = open(dir.path());
-    log.restart(Some((Arc::clone(&id), 0))).expect("restart");
+    let log = begun(dir.path(), 0);
     log.spill(&id, 0, commands(0, 10), VecDeque::new(), 0).expect("spill");
     drop(log);
     let file = std::fs::read_dir(dir.path())
@@ -167,8 +172,7 @@ fn what_changed_nothing_leaves_no_gap() {
     for (reached, end, sets) in [(10, 15, 10), (9, 8, 5)] {
         let dir = tempfile::tempdir().expect("directory");
         let id: Arc<str> = ID.into();
-        let log = open(dir.path());
-        log.restart(Some((Arc::clone(&id), 3))).expect("restart");
+        let log = begun(dir.path(), 3);
         assert!(log.push(ID, 3, commands(3, 7)).expect("push"));
         assert_eq!(taken(&log, 100).len(), 7);
         log.spill(&id, 3, commands(3, 5), VecDeque::new(), reached).expect("spill");
@@ -188,8 +192,7 @@ fn what_changed_nothing_leaves_no_gap() {
 fn what_changed_nothing_on_disk_does_not_overlap() {
     let dir = tempfile::tempdir().expect("directory");
     let id: Arc<str> = ID.into();
-    let log = open(dir.path());
-    log.restart(Some((Arc::clone(&id), 3))).expect("restart");
+    let log = begun(dir.path(), 3);
     assert!(log.push(ID, 3, commands(3, 7)).expect("push"));
     log.spill(&id, 3, Vec::new(), VecDeque::new(), 3).expect("spill");
     log.outage_over();
@@ -212,8 +215,7 @@ fn what_changed_nothing_on_disk_does_not_overlap() {
 fn what_changed_nothing_before_the_disk_leaves_no_gap() {
     let dir = tempfile::tempdir().expect("directory");
     let id: Arc<str> = ID.into();
-    let log = open(dir.path());
-    log.restart(Some((Arc::clone(&id), 3))).expect("restart");
+    let log = begun(dir.path(), 3);
     assert!(log.push(ID, 3, commands(3, 30)).expect("push"));
     assert!(log.push(ID, 33, commands(33, 7)).expect("push"));
     assert_eq!(taken(&log, 31).len(), 30, "and the lineage");

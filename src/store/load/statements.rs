@@ -1,40 +1,5 @@
 use crate::store::session::statements;
 
-/// The first members of a value, in the order of the index.
-macro_rules! first_members {
-    ($table:literal, $member:literal, $shown:literal) => {
-        concat!(
-            "SELECT ",
-            $shown,
-            " FROM ",
-            $table,
-            " WHERE key_id = $1
-            ORDER BY index_form(",
-            $member,
-            ") LIMIT $2"
-        )
-    };
-}
-
-/// Those behind another one, which need not be there.
-macro_rules! members_behind {
-    ($table:literal, $member:literal, $shown:literal) => {
-        concat!(
-            "SELECT ",
-            $shown,
-            " FROM ",
-            $table,
-            "
-            WHERE key_id = $1 AND index_form(",
-            $member,
-            ") > index_form($3::bytea)
-            ORDER BY index_form(",
-            $member,
-            ") LIMIT $2"
-        )
-    };
-}
-
 statements! {
     /// The reads, prepared once per session.
     Statements {
@@ -103,12 +68,21 @@ statements! {
             ORDER BY ms, seq LIMIT u.count) e";
 
     // Pages of large values.
-    hash_first = first_members!("hashes", "field", "field, value");
-    hash_behind = members_behind!("hashes", "field", "field, value");
-    set_first = first_members!("sets", "member", "member");
-    set_behind = members_behind!("sets", "member", "member");
-    zset_first = first_members!("zsets", "member", "member, score");
-    zset_behind = members_behind!("zsets", "member", "member, score");
+    hash_first = "SELECT field, value FROM hashes
+        WHERE key_id = $1 ORDER BY index_form(field) LIMIT $2";
+    hash_behind = "SELECT field, value FROM hashes
+        WHERE key_id = $1 AND index_form(field) > index_form($3::bytea)
+        ORDER BY index_form(field) LIMIT $2";
+    set_first = "SELECT member FROM sets
+        WHERE key_id = $1 ORDER BY index_form(member) LIMIT $2";
+    set_behind = "SELECT member FROM sets
+        WHERE key_id = $1 AND index_form(member) > index_form($3::bytea)
+        ORDER BY index_form(member) LIMIT $2";
+    zset_first = "SELECT member, score FROM zsets
+        WHERE key_id = $1 ORDER BY index_form(member) LIMIT $2";
+    zset_behind = "SELECT member, score FROM zsets
+        WHERE key_id = $1 AND index_form(member) > index_form($3::bytea)
+        ORDER BY index_form(member) LIMIT $2";
 
     // Windows onto large values.
     ranks = "SELECT member, score FROM zsets WHERE key_id = $1
