@@ -13,23 +13,18 @@ fn options(postgres: &Postgres) -> TandemOptions {
     options.mode("postgres_only").allow("")
 }
 
-/// Each of the proxy's workers learns for itself that its server is back, and takes some of the clients.
-fn serves(tandem: &Tandem) -> bool {
-    tandem.answers() && (0..16).all(|_| !tandem.client().run("GET none").is_error())
-}
-
 fn is(tandem: &Tandem, role: &str) -> bool {
     tandem.answers() && tandem.status()["role"] == role
 }
 
 fn wait_to_lead(tandem: &Tandem) -> Duration {
     let start = Instant::now();
-    wait_for("the proxy to lead", LIMIT, || is(tandem, "leader") && serves(tandem));
+    wait_for("the proxy to lead", LIMIT, || is(tandem, "leader") && tandem.serves());
     start.elapsed()
 }
 
 fn wait_to_stand_by(tandem: &Tandem) {
-    wait_for("the proxy to stand by", LIMIT, || is(tandem, "standby") && serves(tandem));
+    wait_for("the proxy to stand by", LIMIT, || is(tandem, "standby") && tandem.serves());
 }
 
 /// What takes care of state: transactions, blocking, another database, another protocol, subscriptions.

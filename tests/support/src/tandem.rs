@@ -203,11 +203,14 @@ impl Tandem {
         });
     }
 
-    /// Waits until commands are answered from a backend.
+    /// True when commands are answered from a backend. Each of the proxy's workers learns for itself that its server is
+    /// back, and takes some of the clients.
+    pub fn serves(&self) -> bool {
+        self.answers() && (0..16).all(|_| !self.client().run("GET none").is_error())
+    }
+
     pub fn wait_serving(&self) {
-        crate::wait_for("clients to be served", Duration::from_secs(30), || {
-            self.answers() && !self.client().run("GET none").is_error()
-        });
+        crate::wait_for("clients to be served", Duration::from_secs(30), || self.serves());
     }
 
     /// Waits until `TANDEM STATUS` has this value in this field; the proxy may be away meanwhile.
