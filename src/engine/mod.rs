@@ -23,6 +23,7 @@ mod keyspace;
 mod lists;
 pub mod number;
 mod object;
+mod partial_sort;
 pub mod scan;
 pub mod script;
 mod sets;

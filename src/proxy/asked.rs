@@ -73,6 +73,13 @@ impl Session {
         self.asked.tries = 0;
     }
 
+    /// Counts one more try; false when there were enough of them.
+    pub(super) fn takes_another_try(&mut self) -> bool {
+        let takes = self.asked.tries < TRIES;
+        self.asked.tries += u8::from(takes);
+        takes
+    }
+
     /// The last `count` requests, whose answers are lost, if they may be asked again; they are outstanding no more then.
     pub(super) fn take_asked(&mut self, count: usize) -> Option<Vec<u8>> {
         if self.asked.spoiled || self.asked.tries == TRIES {

@@ -54,7 +54,7 @@ pub enum Recalled {
     Back(Bytes),
 }
 
-/// Why missing keys could not be looked for; the reply of a command that needs them.
+/// Why missing keys could not be looked for. The first two are the reply of a command that needs them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecallError {
     #[error(
@@ -63,6 +63,9 @@ pub enum RecallError {
     Postgres,
     #[error("UNAVAILABLE a key could not be brought back to Redis ({0}): the command was not run")]
     Redis(String),
+    /// Nobody misses anything any more, as somebody else answers: what needed the keys starts afresh.
+    #[error("who answers clients has changed, and nobody misses keys any more")]
+    Over,
 }
 
 /// Keys that somebody misses in Redis.
@@ -135,6 +138,8 @@ impl Presence {
     /// Nobody misses anything any more: Redis does not answer.
     pub fn clear(&self) {
         self.gaps.store(0, Ordering::Release);
+        // Who waits for somebody to attend has to look.
+        self.missing.send_modify(|_| ());
     }
 
     /// True when Redis may lack keys that PostgreSQL has.
@@ -198,6 +203,9 @@ impl Presence {
             if sent && let Ok(answer) = answered.await {
                 return answer;
             }
+            if !self.partial() {
+                return Err(RecallError::Over);
+            }
             // Whoever attended has ended, and another one may follow.
             match tokio::time::timeout(SUCCESSION, attending.changed()).await {
                 Ok(Ok(())) => {}
@@ -220,10 +228,22 @@ mod tests {
         assert!(presence.set(Gap::Lacking, true));
         assert!(presence.set(Gap::Evicting, false));
         assert!(presence.partial() && presence.describe() == "lacking");
-        presence.set(Gap::Lacking, false);
-        assert!(!presence.partial());
         drop(receiver);
         assert_eq!(presence.recall(0, Vec::new()).await, Err(RecallError::Postgres));
+        presence.set(Gap::Lacking, false);
+        assert!(!presence.partial());
+        assert_eq!(presence.recall(0, Vec::new()).await, Err(RecallError::Over));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_successor_is_told_that_none_is_needed() {
+        let presence = Presence::new();
+        presence.set(Gap::Evicting, true);
+        let began = Instant::now();
+        let over = async { presence.clear() };
+        let (answer, ()) = tokio::join!(presence.recall(0, Vec::new()), over);
+        assert_eq!(answer, Err(RecallError::Over));
+        assert!(began.elapsed() < SUCCESSION);
     }
 
     #[tokio::test]

@@ -5,6 +5,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
 use support::grammar::{self, Command, Grammar};
 use support::{Client, Redis, Value, seed};
 use tandem::engine::{self, Call, Expiry, Keyspace, Stop};
@@ -61,6 +64,43 @@ fn streams() {
 #[test]
 fn hyperloglogs() {
     compare(6, &[HLLS, OTHERS]);
+}
+
+/// Which of equal elements come first, where only some are asked for.
+#[test]
+fn ties() {
+    let seed = seed(rand::random());
+    let redis = Redis::start();
+    for round in 0..20 {
+        let mut rng = SmallRng::seed_from_u64(seed ^ round);
+        let mut pair = Pair::new(&redis, Protocol::Resp2, seed);
+        let mut run = |line: String| {
+            let command: Command = line.split(' ').map(|arg| arg.as_bytes().to_vec()).collect();
+            if let Err(difference) = pair.run(&command) {
+                panic!("seed {seed}, round {round}: {line}\n{difference}");
+            }
+        };
+        let (members, places) = (rng.random_range(1..150), rng.random_range(1..20));
+        for member in 0..members {
+            let place = rng.random_range(0..places);
+            run(format!("GEOADD g {place} {place} {member}"));
+            run(format!("SET w{member} {place}"));
+            run(format!("RPUSH l {member}"));
+        }
+        for _ in 0..20 {
+            let order = *["ASC", "DESC"].choose(&mut rng).expect("two");
+            let count = rng.random_range(1..members + 5);
+            run(format!("GEOSEARCH g FROMLONLAT 3 3 BYRADIUS 9999 km {order} COUNT {count}"));
+            run(format!("GEOSEARCH g FROMMEMBER 0 BYBOX 900 900 km {order} COUNT {count}"));
+            run(format!("GEORADIUS g 5 5 999 km COUNT {count} WITHDIST"));
+            let start = rng.random_range(-1..members + 2);
+            let count = rng.random_range(-1..members + 2);
+            run(format!("SORT l BY w* LIMIT {start} {count} ALPHA {order}"));
+            run(format!("SORT l BY w* LIMIT {start} {count} {order}"));
+            run(format!("SORT l BY w* LIMIT {start} {count} ALPHA STORE to"));
+            run("LRANGE to 0 -1".to_owned());
+        }
+    }
 }
 
 fn compare(salt: u64, families: &[&[&'static str]]) {

@@ -4,6 +4,7 @@ use super::area::Area;
 use super::hash::Position;
 use super::request::{Form, Options, Sort, radius};
 use super::{coordinates, distance_reply, position};
+use crate::engine::partial_sort::sort_for;
 use crate::engine::stop::{Answer, Reads, Stop};
 use crate::engine::value::{Kind, Score, Value, ZSet};
 use crate::engine::{Call, Keyspace};
@@ -126,14 +127,17 @@ fn find(zset: &ZSet, area: &Area, options: &Options<'_>) -> Vec<Hit> {
         Some(Hit { member: member.clone(), score: score.0, position, distance })
     };
     let mut hits: Vec<Hit> = members.filter_map(hit).take(limit).collect();
+    let count = if options.count > 0 { options.count.min(hits.len()) } else { hits.len() };
     match options.sort {
         Sort::None => {}
-        Sort::Ascending => hits.sort_by(|a, b| a.distance.total_cmp(&b.distance)),
-        Sort::Descending => hits.sort_by(|a, b| b.distance.total_cmp(&a.distance)),
+        Sort::Ascending => {
+            sort_for(&mut hits, &(0..count), |a, b| a.distance.total_cmp(&b.distance));
+        }
+        Sort::Descending => {
+            sort_for(&mut hits, &(0..count), |a, b| b.distance.total_cmp(&a.distance));
+        }
     }
-    if options.count > 0 {
-        hits.truncate(options.count);
-    }
+    hits.truncate(count);
     for hit in &mut hits {
         hit.distance /= area.unit;
     }

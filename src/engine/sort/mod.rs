@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::number::{int, parse_float};
+use super::partial_sort::sort_for;
 use super::stop::{Answer, Reads, Stop, c_text};
 use super::table::{Command, Footprint};
 use super::value::{Kind, List, Value};
@@ -182,10 +183,18 @@ fn order(
     if failed {
         return Err(Stop::error("ERR One or more scores can't be converted into double"));
     }
-    weighed.sort_by(|a, b| {
+    let compare = |a: &(Weight, Bytes), b: &(Weight, Bytes)| {
         let order = compare(a, b);
         if options.descending { order.reverse() } else { order }
-    });
+    };
+    // Without `BY` equal elements are the same ones.
+    match options.by {
+        Some(_) => {
+            let window = options.window(weighed.len());
+            sort_for(&mut weighed, &window, compare);
+        }
+        None => weighed.sort_by(compare),
+    }
     elements.extend(weighed.into_iter().map(|(_, element)| element));
     Ok(())
 }

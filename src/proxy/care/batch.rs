@@ -19,6 +19,11 @@ impl Careful {
     pub fn name(&self) -> &'static str {
         self.request.command.map_or("", |command| command.name)
     }
+
+    /// How many replies it has.
+    pub fn replies(&self) -> usize {
+        self.block.as_ref().map_or(1, |block| block.queued.commands + block.end.commands)
+    }
 }
 
 /// Requests of one kind that follow each other.

@@ -22,7 +22,7 @@ use super::session::Session;
 use crate::commands::{self, Command};
 use crate::resp::ReplyScanner;
 use crate::strategy::Families;
-use crate::upstream::{Captured, Hold};
+use crate::upstream::{Captured, Hold, Lost};
 
 /// How a command is run with care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,27 @@ impl Session {
         }
         self.outbox.flush();
         Ok(())
+    }
+
+    /// Nothing of these has been run, and whoever was asked answers no more: they go to whoever answers next.
+    fn start_afresh(&mut self, left: &[Careful]) {
+        if self.takes_another_try() {
+            let frames: Vec<u8> = left.iter().flat_map(|c| c.request.frame.iter().copied()).collect();
+            return self.put_back(&frames);
+        }
+        let lost = self.not_run(Lost::Unknown);
+        self.refuse(&lost, left.iter().map(Careful::replies).sum());
+    }
+
+    /// What to say of a command that was never sent.
+    fn not_run(&self, lost: Lost) -> Lost {
+        match lost {
+            Lost::Unknown => Lost::Unreachable {
+                server: self.worker.shared.connector.server(),
+                why: "its connections end again and again".to_owned(),
+            },
+            lost => lost,
+        }
     }
 
     /// A reply that was looked at.

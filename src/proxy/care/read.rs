@@ -8,7 +8,7 @@ use super::{Careful, split};
 use crate::proxy::asked::TRIES;
 use crate::proxy::session::Session;
 use crate::resp::{Reply, encode};
-use crate::strategy::Recalled;
+use crate::strategy::{RecallError, Recalled};
 use crate::upstream::{Captured, Conn, Lost, Target};
 
 impl Session {
@@ -39,8 +39,9 @@ impl Session {
                 break;
             }
             match self.bring_back_missing(left, &replies[good..]).await {
-                Some(answered) => left = &left[answered..],
-                None => break,
+                Ok(Some(answered)) => left = &left[answered..],
+                Err(RecallError::Over) => return self.start_afresh(left),
+                Ok(None) | Err(_) => break,
             }
             if left.is_empty() {
                 return;
@@ -48,7 +49,8 @@ impl Session {
         }
         match self.read_whole(left).await {
             Ok(left) => self.run_under_watch(left).await,
-            Err((lost, left)) => self.refuse(&lost, left),
+            Err((Lost::Unknown, left)) => self.start_afresh(left),
+            Err((lost, left)) => self.refuse(&lost, left.len()),
         }
     }
 
@@ -67,18 +69,22 @@ impl Session {
 
     /// Has the keys brought back that are missing by these replies, if the first one's is; how many of the reads are
     /// answered by that.
-    async fn bring_back_missing(&mut self, left: &[Careful], replies: &[&[u8]]) -> Option<usize> {
+    async fn bring_back_missing(
+        &mut self,
+        left: &[Careful],
+        replies: &[&[u8]],
+    ) -> Result<Option<usize>, RecallError> {
         let missing = |(careful, reply): (&Careful, &&[u8])| match &careful.needs.keys[..] {
             [(_, key)] if tells_absence(careful.name(), reply) => Some(key.clone()),
             _ => None,
         };
         let missing: Vec<Option<Bytes>> = left.iter().zip(replies).map(missing).collect();
         if missing.first().is_none_or(Option::is_none) {
-            return None;
+            return Ok(None);
         }
         let at_once = missing.iter().take_while(|key| key.is_some()).count();
         let keys = missing.into_iter().flatten().collect();
-        let recalled = self.worker.shared.presence.recall(self.key.db, keys).await.ok()?;
+        let recalled = self.worker.shared.presence.recall(self.key.db, keys).await?;
         let mut answered = 0;
         for (careful, (reply, recalled)) in
             left.iter().zip(replies.iter().zip(recalled)).take(at_once)
@@ -94,7 +100,7 @@ impl Session {
             }
             answered += 1;
         }
-        Some(answered)
+        Ok(Some(answered))
     }
 
     /// Runs them while no keys are being put in place.
@@ -115,14 +121,14 @@ impl Session {
         }
     }
 
-    /// Answers the first of the reads for which that can be done without `WATCH`; returns the others, of which there
-    /// are so many when Redis is lost.
+    /// Answers the first of the reads for which that can be done without `WATCH`; returns the others, also when Redis
+    /// is lost.
     async fn read_whole<'a>(
         &mut self,
         mut left: &'a [Careful],
-    ) -> Result<&'a [Careful], (Lost, usize)> {
+    ) -> Result<&'a [Careful], (Lost, &'a [Careful])> {
         for last in [false, true] {
-            let seen = self.look(left).await.map_err(|lost| (lost, left.len()))?;
+            let seen = self.look(left).await.map_err(|lost| (lost, left))?;
             let whole = seen.reads.iter().take_while(|read| read.whole).count();
             for read in &seen.reads[..whole] {
                 self.hand_over(&read.reply, seen.hold.as_ref());
@@ -137,6 +143,9 @@ impl Session {
             let keys: Vec<Bytes> =
                 missing.map(|(careful, _)| careful.needs.keys[0].1.clone()).collect();
             let answers = self.worker.shared.presence.recall(self.key.db, keys).await;
+            if answers == Err(RecallError::Over) {
+                return Err((Lost::Unknown, left));
+            }
             if answers.is_ok_and(|answers| answers.first() == Some(&Recalled::Absent)) {
                 // So it was at the mark of the recall. The others were looked at before that, and an answer must
                 // not be older than the one before it.

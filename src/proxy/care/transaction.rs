@@ -6,11 +6,12 @@ use super::read::call_many;
 use super::watch::{CROWDED, MOST_TRIES, Outcome, run_watched};
 use super::{Careful, Name, split};
 use crate::commands::{self, Class, Command};
+use crate::proxy::asked::TRIES;
 use crate::proxy::block::Block;
 use crate::proxy::request::{End, Stop};
 use crate::proxy::session::Session;
 use crate::resp::{RequestLimits, RequestScanner, Scan, elements, push_command};
-use crate::strategy::{Families, Recalled};
+use crate::strategy::{Families, RecallError, Recalled};
 use crate::upstream::{Captured, Key, Lost, Target};
 
 /// The keys that the queued commands must not miss.
@@ -42,15 +43,17 @@ pub(super) fn keys(
 impl Session {
     /// Runs whole transactions, each with all its keys in place.
     pub(super) async fn run_transactions(&mut self, batch: &[Careful]) {
-        for careful in batch {
-            if let Some(block) = &careful.block {
-                self.run_block(careful, block).await;
+        for (at, careful) in batch.iter().enumerate() {
+            let Some(block) = &careful.block else { continue };
+            if !self.run_block(careful, block).await {
+                return self.start_afresh(&batch[at..]);
             }
         }
     }
 
-    async fn run_block(&mut self, careful: &Careful, block: &Block) {
-        let count = block.queued.commands + block.end.commands;
+    /// False: nothing of it was run, and it has to start afresh.
+    async fn run_block(&mut self, careful: &Careful, block: &Block) -> bool {
+        let count = careful.replies();
         let keys: Vec<&Name> = careful.needs.keys.iter().collect();
         // One more command keeps its effects together in the stream: a delete among them cannot be taken for
         // an eviction. Another user may not be allowed to publish.
@@ -68,7 +71,10 @@ impl Session {
             let _unswapped = shared.presence.swaps.read().await;
             let conn = match self.worker.pool.pin(&self.key) {
                 Ok(conn) => conn,
-                Err(lost) => return self.refuse(&lost, count),
+                Err(lost) => {
+                    self.refuse(&lost, count);
+                    return true;
+                }
             };
             outcome = match self.watch_in_place(&conn, &keys).await {
                 Ok(()) => {
@@ -85,8 +91,10 @@ impl Session {
             Outcome::Ran(captured) => self.hand_over_block(&captured, count, signs),
             Outcome::Again => self.hand_over_errors(CROWDED, count),
             Outcome::Failed(text) => self.hand_over_errors(&text, count),
+            Outcome::Afresh => return false,
             Outcome::Lost(lost) => self.refuse(&lost, count),
         }
+        true
     }
 
     fn hand_over_block(&mut self, captured: &Captured, count: usize, signs: bool) {
@@ -176,10 +184,17 @@ impl Session {
         let place = Key { db, ..self.key.clone() };
         let mut frames = Vec::new();
         names.iter().for_each(|(_, key)| push_command(&[&b"EXISTS"[..], key], &mut frames));
+        let mut lost_before = 0;
         for _ in 0..MOST_TRIES {
             let lane = self.worker.pool.lane(&place).map_err(|lost| lost.to_string())?;
-            let there = call_many(&lane, &frames, names.len(), false).await;
-            let there = there.map_err(|lost| lost.to_string())?;
+            let there = match call_many(&lane, &frames, names.len(), false).await {
+                Ok(there) => there,
+                Err(Lost::Unknown) if lost_before < TRIES => {
+                    lost_before += 1;
+                    continue;
+                }
+                Err(lost) => return Err(self.not_run(lost).to_string()),
+            };
             let replies = split(&there.frame, names.len()).unwrap_or_default();
             let missing = names.iter().zip(&replies).filter(|(_, there)| **there == b":0\r\n");
             let missing: Vec<Bytes> = missing.map(|((_, key), _)| key.clone()).collect();
@@ -187,7 +202,11 @@ impl Session {
                 return Ok(());
             }
             let answers = self.worker.shared.presence.recall(db, missing).await;
-            let answers = answers.map_err(|error| error.to_string())?;
+            let answers = match answers {
+                Ok(answers) => answers,
+                Err(RecallError::Over) => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            };
             if answers.iter().all(|answer| *answer == Recalled::Absent) {
                 return Ok(());
             }

@@ -7,7 +7,7 @@ use super::read::call_many;
 use super::{Careful, Name, Way, guard, split};
 use crate::proxy::session::Session;
 use crate::resp::{elements, push_command};
-use crate::strategy::Recalled;
+use crate::strategy::{RecallError, Recalled};
 use crate::upstream::{Captured, Conn, Lost};
 
 /// So often others may get in between before the client is told.
@@ -24,7 +24,19 @@ pub(super) enum Outcome {
     Again,
     /// The commands did not run.
     Failed(String),
+    /// Whoever was asked answers no more, and the commands did not run.
+    Afresh,
     Lost(Lost),
+}
+
+impl Outcome {
+    /// The connection was lost before the commands were sent.
+    fn before_the_commands(lost: Lost) -> Outcome {
+        match lost {
+            Lost::Unknown => Outcome::Afresh,
+            lost => Outcome::Lost(lost),
+        }
+    }
 }
 
 impl Session {
@@ -40,14 +52,16 @@ impl Session {
                 Some(stopped) if guard::fits(stopped) => left.len(),
                 Some(_) => left.iter().take_while(|careful| !guard::fits(careful)).count(),
             };
-            let done = self.run_some(&left[..apart]).await;
+            let Some(done) = self.run_some(&left[..apart]).await else {
+                return self.start_afresh(left);
+            };
             left = left.get(done..).unwrap_or_default();
         }
     }
 
     /// Runs all of them, or only the first when Redis did not take them together. Returns how many have
-    /// been answered.
-    async fn run_some(&mut self, batch: &[Careful]) -> usize {
+    /// been answered; none: they have to start afresh.
+    async fn run_some(&mut self, batch: &[Careful]) -> Option<usize> {
         let mut outcome = Outcome::Again;
         let shared = std::sync::Arc::clone(&self.worker.shared);
         for _ in 0..MOST_TRIES {
@@ -56,7 +70,7 @@ impl Session {
                 Ok(conn) => conn,
                 Err(lost) => {
                     self.refuse(&lost, batch.len());
-                    return batch.len();
+                    return Some(batch.len());
                 }
             };
             outcome = self.try_under_watch(&conn, batch).await;
@@ -69,9 +83,10 @@ impl Session {
             Outcome::Ran(captured) => return self.take_replies(&captured, batch).await,
             Outcome::Again => self.hand_over_errors(CROWDED, batch.len()),
             Outcome::Failed(text) => self.hand_over_errors(&text, batch.len()),
+            Outcome::Afresh => return None,
             Outcome::Lost(lost) => self.refuse(&lost, batch.len()),
         }
-        batch.len()
+        Some(batch.len())
     }
 
     async fn try_under_watch(&self, conn: &Rc<Conn>, batch: &[Careful]) -> Outcome {
@@ -96,16 +111,16 @@ impl Session {
         for some in missing.chunk_by(|(a, _), (b, _)| a == b) {
             let lacking = some.iter().map(|(_, key)| key.clone()).collect();
             let answers = self.worker.shared.presence.recall(some[0].0, lacking).await;
-            let failed = answers.as_ref().err().map(ToString::to_string);
-            let all_absent = answers.is_ok_and(|all| all.iter().all(|a| *a == Recalled::Absent));
-            if !all_absent {
-                let unwatched = call_many(conn, &unwatch(), 1, false).await;
-                return Err(match (failed, unwatched) {
-                    (_, Err(lost)) => Outcome::Lost(lost),
-                    (Some(text), _) => Outcome::Failed(text),
-                    (None, _) => Outcome::Again,
-                });
-            }
+            let outcome = match answers {
+                Ok(all) if all.iter().all(|answer| *answer == Recalled::Absent) => continue,
+                Ok(_) => Outcome::Again,
+                Err(RecallError::Over) => Outcome::Afresh,
+                Err(error) => Outcome::Failed(error.to_string()),
+            };
+            return Err(match call_many(conn, &unwatch(), 1, false).await {
+                Ok(_) => outcome,
+                Err(lost) => Outcome::before_the_commands(lost),
+            });
         }
         Ok(())
     }
@@ -113,7 +128,7 @@ impl Session {
     /// Gives the connection of a try back, unless it may be in the middle of something.
     pub(super) fn finished(&self, conn: Rc<Conn>, outcome: &Outcome) {
         match outcome {
-            Outcome::Lost(_) => conn.close(),
+            Outcome::Lost(_) | Outcome::Afresh => conn.close(),
             _ => self.worker.pool.release(conn),
         }
     }
@@ -140,25 +155,25 @@ impl Session {
     }
 
     /// Hands the replies to the client; how many commands have been answered.
-    async fn take_replies(&mut self, captured: &Captured, batch: &[Careful]) -> usize {
+    async fn take_replies(&mut self, captured: &Captured, batch: &[Careful]) -> Option<usize> {
         let (_, count) = self.transaction(batch);
         let replies = split(&captured.frame, count).unwrap_or_default();
         let (Some(exec), Some(queued)) = (replies.last(), replies.get(1..=batch.len())) else {
             self.refuse(&Lost::Unknown, batch.len());
-            return batch.len();
+            return Some(batch.len());
         };
         if let Some(replies) = elements(exec).filter(|replies| replies.len() >= batch.len()) {
             for reply in &replies[..batch.len()] {
                 self.hand_over(reply, captured.hold.as_ref());
             }
-            return batch.len();
+            return Some(batch.len());
         }
         // One of them was not even queued. Alone, the others may be.
         let refusal = queued.first().filter(|reply| reply.starts_with(b"-"));
         match refusal.or((batch.len() == 1).then_some(exec)) {
             Some(refusal) => {
                 self.hand_over(refusal, None);
-                1
+                Some(1)
             }
             None => Box::pin(self.run_some(&batch[..1])).await,
         }
@@ -194,7 +209,7 @@ async fn missing(conn: &Conn, home: u32, keys: &[&Name]) -> Result<Vec<Name>, Ou
     }
     let captured = match call_many(conn, &frames, count, false).await {
         Ok(captured) => captured,
-        Err(lost) => return Err(Outcome::Lost(lost)),
+        Err(lost) => return Err(Outcome::before_the_commands(lost)),
     };
     let replies = split(&captured.frame, count).unwrap_or_default();
     if replies.is_empty() {
@@ -204,7 +219,7 @@ async fn missing(conn: &Conn, home: u32, keys: &[&Name]) -> Result<Vec<Name>, Ou
         let text = String::from_utf8_lossy(&error[1..]).trim_end().to_owned();
         return match call_many(conn, &unwatch(), 1, false).await {
             Ok(_) => Err(Outcome::Failed(text)),
-            Err(lost) => Err(Outcome::Lost(lost)),
+            Err(lost) => Err(Outcome::before_the_commands(lost)),
         };
     }
     let missing = asked.into_iter().filter(|(at, _)| replies[*at] == b":0\r\n");

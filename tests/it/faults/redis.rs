@@ -161,6 +161,53 @@ fn reads_under_way_when_redis_goes_are_asked_again() {
     }
 }
 
+/// The mark that tells when a missing key may be looked for never comes by: whoever waits for it is served by PostgreSQL,
+/// which can tell that there is no such key.
+#[test]
+fn commands_that_wait_for_a_missing_key_when_redis_goes_are_run_by_who_comes() {
+    let (other, mut redis) = (Redis::start(), Redis::options());
+    for (name, value) in [("maxmemory", "6mb"), ("maxmemory-policy", "allkeys-lru")] {
+        redis = redis.with(name, value);
+    }
+    let stand = Stand::with(redis.start(), Postgres::start(), |options| options);
+    wait_for("the look at Redis's memory", LIMIT, || {
+        stand.status("redis_keys").is_some_and(|why| why.contains("evicting"))
+    });
+    let mut clients: Vec<Client> = (0..24).map(|_| stand.tandem.client()).collect();
+    // A look takes several turns on this line, and they are struck in each of them.
+    stand.to_redis.set(Line::Delayed(Duration::from_millis(10)));
+    let request = |n: usize| match n % 3 {
+        0 => encode(["GET", &format!("s:{n}")]),
+        1 => encode(["LRANGE", &format!("l:{n}"), "0", "-1"]),
+        _ => encode(["INCR", &format!("n:{n}")]),
+    };
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.set_timeout(LIMIT);
+        client.send(&request(n)).expect("sent");
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    let follow = format!("REPLICAOF 127.0.0.1 {}", other.port());
+    assert_eq!(stand.redis.client().run(&follow), Value::ok());
+    for (n, client) in clients.iter_mut().enumerate() {
+        let reply = client.receive().expect("an answer");
+        let good = match (n % 3, &reply) {
+            (0, reply) => *reply == Value::Nil,
+            (1, reply) => *reply == Value::Array(Vec::new()),
+            (_, Value::Int(count)) => *count == 1,
+            // Redis said it, or was about to run it.
+            (_, Value::Error(error)) => {
+                error.starts_with("READONLY") || error.starts_with("UNKNOWNOUTCOME")
+            }
+            _ => false,
+        };
+        assert!(good, "client {n}: {reply:?}");
+    }
+    stand.to_redis.set(Line::Clear);
+    assert_eq!(stand.redis.client().run("REPLICAOF NO ONE"), Value::ok());
+    stand.wait_well();
+    stand.assert_equal();
+}
+
 /// What it had answered, and the mirror received, has a definite answer: its clients wait for the commit as ever.
 #[test]
 fn a_redis_that_dies_between_its_answer_and_the_commit() {
