@@ -95,7 +95,8 @@ impl Session {
     /// Nothing of these has been run, and whoever was asked answers no more: they go to whoever answers next.
     fn start_afresh(&mut self, left: &[Careful]) {
         if self.takes_another_try() {
-            let frames: Vec<u8> = left.iter().flat_map(|c| c.request.frame.iter().copied()).collect();
+            let frames: Vec<u8> =
+                left.iter().flat_map(|c| c.request.frame.iter().copied()).collect();
             return self.put_back(&frames);
         }
         let lost = self.not_run(Lost::Unknown);
