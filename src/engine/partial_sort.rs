@@ -28,7 +28,7 @@ fn partial_sort<T>(
     mut compare: impl FnMut(&T, &T) -> Ordering,
 ) {
     // Not by recursion: there are orders of elements that every step splits badly.
-    let mut parts = vec![0..all.len()];
+    let mut parts: Vec<_> = std::iter::once(0..all.len()).collect();
     while let Some(part) = parts.pop() {
         let (smaller, larger) = split(&mut all[part.clone()], &mut compare);
         for Range { start, end } in [larger, smaller] {
