@@ -280,6 +280,8 @@ impl Session {
 
     /// The request is looked at once more, ahead of everything that has come since.
     pub fn put_back(&mut self, frame: &[u8]) {
+        // It may have begun with the request behind.
+        self.scanner = RequestScanner::default();
         self.input.splice(0..0, frame.iter().copied());
     }
 

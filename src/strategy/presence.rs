@@ -249,6 +249,7 @@ mod tests {
     #[tokio::test]
     async fn who_comes_to_attend_is_asked_what_the_former_one_left() {
         let presence = Presence::new();
+        presence.set(Gap::Evicting, true);
         let mut former = presence.attend();
         let succession = async {
             drop(former.recv().await.expect("asked"));

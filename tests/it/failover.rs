@@ -21,13 +21,9 @@ fn start(redis: &Redis, postgres: &Postgres) -> Tandem {
     tandem
 }
 
-fn wait_lead(tandem: &Tandem, lead: &str) {
-    tandem.wait_status("lead", lead);
-}
-
 /// Redis leads again, and everything that was acknowledged is in PostgreSQL.
 fn wait_back(tandem: &Tandem) {
-    wait_lead(tandem, "redis");
+    tandem.wait_status("lead", "redis");
     tandem.wait_streaming();
 }
 
@@ -125,7 +121,7 @@ fn a_redis_that_was_hung_gets_what_it_missed_and_keeps_what_it_had() {
     let began = Instant::now();
     assert_eq!(insist(&mut client, "GET s:1"), Value::bulk("1"));
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-    wait_lead(&tandem, "postgres");
+    tandem.wait_status("lead", "postgres");
     fill(&mut client, 2);
     redis.resume();
     wait_back(&tandem);
@@ -300,7 +296,7 @@ fn a_redis_that_became_a_replica_does_not_lead() {
     fill(&mut client, 1);
     let mut direct = redis.client();
     direct.run(&format!("REPLICAOF 127.0.0.1 {}", other.port()));
-    wait_lead(&tandem, "postgres");
+    tandem.wait_status("lead", "postgres");
     fill_insisting(&mut client, 2);
     direct.run("REPLICAOF NO ONE");
     wait_back(&tandem);

@@ -1,11 +1,12 @@
 //! Walks over more keys than are kept in memory, in `postgres_only`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use support::{Client, Postgres, Tandem, Value, seed};
+use support::load::Counters;
+use support::{Client, Postgres, Tandem, Value, seed, wait_for};
 
 const KEYS: usize = 20_000;
 
@@ -111,6 +112,29 @@ fn what_stays_is_seen_whatever_comes_and_goes() {
     client.run("SET k v EX 1000");
     client.run("SELECT 0");
     assert!(client.run("INFO keyspace").text().contains("db0:keys=1,expires=1"));
+}
+
+/// Commits alone could keep PostgreSQL's session busy for ever: walks, loads and what expires have their turns.
+#[test]
+fn the_others_have_their_turn_under_writes_that_never_pause() {
+    let postgres = Postgres::start();
+    let (tandem, mut client) = filled(&postgres, 100_000, KEYS);
+    for n in 0..100 {
+        client.run(&format!("SET goes:{n} x PX 1000"));
+    }
+    let load = Counters::start(tandem.port(), 1, 4);
+    let began = Instant::now();
+    let seen = scan(&mut client, "COUNT 500", |_, _| ());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(seen.iter().filter(|name| name.starts_with("stays:")).count(), KEYS);
+    for n in [7, 7_007, 17_007] {
+        assert_eq!(client.run(&format!("GET stays:{n}")), Value::bulk("x"));
+    }
+    let gone = "SELECT count(*) = 0 FROM tandem.keys WHERE key LIKE 'goes:%'::bytea";
+    wait_for("what has expired to be removed", Duration::from_secs(20), || {
+        postgres.sql(gone) == "t"
+    });
+    assert!(load.finish().values().any(|tally| tally.acknowledged > 0));
 }
 
 /// Keys that are all in memory are walked there, others in PostgreSQL; a walk on which that changes misses nothing.

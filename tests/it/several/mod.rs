@@ -206,10 +206,6 @@ fn insist(client: &mut Client, command: &str) -> Value {
     }
 }
 
-fn wait_lead(tandem: &Tandem, lead: &str) {
-    tandem.wait_status("lead", lead);
-}
-
 /// How many of the clients' counters are what was counted.
 fn count_on(clients: &mut [Client], counted: &mut i64) {
     for client in clients {
@@ -233,7 +229,7 @@ fn without_redis_one_serves_and_the_others_hand_on_to_it() {
     println!("all were served after {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     for (tandem, lead) in all.iter().zip(["postgres", "leader", "leader"]) {
-        wait_lead(tandem, lead);
+        tandem.wait_status("lead", lead);
     }
     for _ in 0..20 {
         count_on(&mut clients, &mut counted);
@@ -250,7 +246,7 @@ fn without_redis_one_serves_and_the_others_hand_on_to_it() {
     assert_eq!(leads, ["leader", "postgres"]);
     // It comes back, and finds out that it is not the one.
     all[0].restart();
-    wait_lead(&all[0], "leader");
+    all[0].wait_status("lead", "leader");
     clients[0] = all[0].client();
     count_on(&mut clients, &mut counted);
 
@@ -261,7 +257,7 @@ fn without_redis_one_serves_and_the_others_hand_on_to_it() {
         count_on(&mut clients, &mut counted);
     }
     println!("Redis led again after {:?}", began.elapsed());
-    all.iter().for_each(|tandem| wait_lead(tandem, "redis"));
+    all.iter().for_each(|tandem| tandem.wait_status("lead", "redis"));
     for _ in 0..20 {
         count_on(&mut clients, &mut counted);
     }
@@ -281,14 +277,14 @@ fn one_that_starts_while_postgres_leads_does_not_go_to_redis() {
     redis.save();
     redis.pause();
     assert_eq!(insist(&mut first.client(), "SET k new"), Value::ok());
-    wait_lead(&first, "postgres");
+    first.wait_status("lead", "postgres");
     let second = options(&redis, &postgres).allow("").start();
-    wait_lead(&second, "leader");
+    second.wait_status("lead", "leader");
     assert_eq!(insist(&mut second.client(), "GET k"), Value::bulk("new"));
     assert_eq!(second.client().run("SET k newer"), Value::ok());
     assert_eq!(first.client().run("GET k"), Value::bulk("newer"));
     redis.resume();
-    wait_lead(&second, "redis");
+    second.wait_status("lead", "redis");
     assert_eq!(second.client().run("GET k"), Value::bulk("newer"));
     second.wait_streaming();
     Sides::new(&redis, &postgres).assert_equal();
