@@ -185,7 +185,7 @@ impl Shared {
     pub fn begin_snapshot(&self, same: bool) {
         self.syncing.store(true, Ordering::Relaxed);
         if !same {
-            self.gate.give_up();
+            self.gate.leave_history();
         }
         self.gate.open();
         self.refresh();

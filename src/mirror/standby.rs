@@ -146,8 +146,7 @@ async fn listen(
                 if let Some(replid) = replid
                     && history.replace(replid.clone()).is_some_and(|before| before != replid)
                 {
-                    // Redis has left the history in which what waits was done; these barriers tell nothing of it.
-                    shared.gate.give_up();
+                    shared.gate.leave_history();
                 }
                 shared.gate.commit(&barriers);
                 if first.is_some_and(|number| source.reached(number)) {

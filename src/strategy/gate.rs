@@ -58,6 +58,8 @@ pub struct CommitGate {
     refusing: AtomicBool,
     /// How often it has changed who answers.
     turns: AtomicU64,
+    /// How often Redis has left the history that the mirror follows.
+    histories: AtomicU64,
     next_source: AtomicU64,
     sources: Mutex<HashMap<u64, Arc<Shared>>>,
 }
@@ -82,6 +84,11 @@ struct Progress {
     nudged: bool,
 }
 
+impl Ticket {
+    /// For what is in no barrier's history.
+    pub const NEVER: Ticket = Ticket { period: 0, number: u64::MAX };
+}
+
 impl CommitGate {
     /// A gate that holds nothing yet. `instance` tells this proxy's barriers from another's, and from
     /// those of a former process: both may still be in the stream.
@@ -93,6 +100,7 @@ impl CommitGate {
             fast: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
             turns: AtomicU64::new(0),
+            histories: AtomicU64::new(0),
             next_source: AtomicU64::new(1),
             sources: Mutex::new(HashMap::new()),
         })
@@ -169,6 +177,19 @@ impl CommitGate {
             source.progress.lock().since = None;
             source.committed.send_modify(|_| ());
         }
+    }
+
+    /// Redis has left the history in which what waits was done: barriers of another one tell nothing of it. What comes
+    /// later waits as before.
+    pub fn leave_history(&self) {
+        self.histories.fetch_add(1, Ordering::AcqRel);
+        self.give_up();
+    }
+
+    /// How often [`CommitGate::leave_history`] was called. What a command sent before that has done is not in the history
+    /// of a barrier that is sent behind it.
+    pub fn histories(&self) -> u64 {
+        self.histories.load(Ordering::Acquire)
     }
 
     /// Somebody else answers from now on, who has all that will ever be committed of what Redis was sent: who waits for

@@ -113,11 +113,11 @@ impl Source {
         source
     }
 
-    /// A source without a connection: what waits for it turns into an error.
-    pub(super) fn without_connection(gate: &Arc<CommitGate>) -> Rc<Source> {
+    /// What waits for this turns into an error: nobody can tell whether it will be committed.
+    pub(super) fn hopeless(gate: &Arc<CommitGate>) -> Hold {
         let source = Source::new(gate);
         source.lost.set(Some(Loss { turns: gate.turns(), over: true }));
-        source
+        (source, Ticket::NEVER)
     }
 
     /// What replies to the writes handed in now wait for; the barrier behind them is due with it.

@@ -313,7 +313,9 @@ impl Conn {
     /// What replies to writes that are handed in now wait for.
     fn wait(&self) -> Wait {
         match &self.barriers {
-            Barriers::Afterwards(_) => Wait::Afterwards,
+            Barriers::Afterwards(_) => {
+                Wait::Afterwards(self.gate.holding().then(|| self.gate.histories()))
+            }
             Barriers::Behind(_) if !self.gate.holding() => Wait::No,
             Barriers::Behind(source) => {
                 let source = source.get_or_init(|| Source::new(&self.gate));
@@ -328,15 +330,13 @@ impl Conn {
             (Wait::Behind(ticket), Barriers::Behind(source)) => {
                 source.get().map(|source| (Rc::clone(source), ticket))
             }
-            (Wait::Afterwards, Barriers::Afterwards(pool)) if self.gate.holding() => {
-                let lane = pool.upgrade().and_then(|pool| pool.home_lane().ok());
-                match lane {
+            (Wait::Afterwards(Some(history)), _) if history != self.gate.histories() => {
+                Some(Source::hopeless(&self.gate))
+            }
+            (Wait::Afterwards(_), Barriers::Afterwards(pool)) if self.gate.holding() => {
+                match pool.upgrade().and_then(|pool| pool.home_lane().ok()) {
                     Some(lane) => lane.ask_for_barrier(),
-                    // Nobody can tell what became of the write.
-                    None => {
-                        let source = Source::without_connection(&self.gate);
-                        source.ticket().map(|ticket| (source, ticket))
-                    }
+                    None => Some(Source::hopeless(&self.gate)),
                 }
             }
             _ => None,

@@ -34,8 +34,9 @@ pub(super) enum Wait {
     No,
     /// For the barrier behind the commands.
     Behind(Ticket),
-    /// For one that is asked for when the reply has come.
-    Afterwards,
+    /// For one that is asked for when the reply has come. When the command was sent with the gate closed, Redis must
+    /// still be in the history of then ([`CommitGate::histories`](crate::strategy::CommitGate::histories)).
+    Afterwards(Option<u64>),
 }
 
 pub(super) struct Pending {

@@ -121,7 +121,15 @@ fn compare(expiry: Expiry) {
         if count % 500 == 0 {
             part.commit(100);
             whole_store.apply(whole.take_delta().0);
-            assert_eq!(part.store.content(), whole_store.content(), "after\n{}", trace());
+            // By the clock a key whose time is over goes when somebody looks at it, and loading looks at more.
+            let lasting = |store: &ModelStore| {
+                let mut content = store.content();
+                if matches!(expiry, Expiry::ByClock) {
+                    content.retain(|_, (at_ms, _)| at_ms.is_none_or(|at_ms| at_ms > now_ms));
+                }
+                content
+            };
+            assert_eq!(lasting(&part.store), lasting(&whole_store), "after\n{}", trace());
         }
     }
     println!(

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use support::compare::Sides;
-use support::{Client, Postgres, Redis, Tandem, TandemOptions, Value, wait_for};
+use support::{Client, FaultProxy, Line, Postgres, Redis, Tandem, TandemOptions, Value, wait_for};
 use writer::Writer;
 
 use crate::admin::{get, post};
@@ -358,6 +358,48 @@ fn keys_that_redis_lacks_come_back_through_any_proxy() {
     wait_for("the rest", LIMIT, || {
         Sides::new(&redis, &postgres).differences().is_ok_and(|d| d.is_empty())
     });
+}
+
+/// The answer to a transaction in which Redis leaves its history comes so late that the proxy that stands by has heard of
+/// the new one: a barrier sent behind it would be of that.
+#[test]
+fn an_answer_that_comes_late_is_not_acknowledged_in_another_history() {
+    let at_once = |options: support::RedisOptions| options.with("repl-diskless-sync-delay", "0");
+    let other = at_once(Redis::options()).start();
+    let redis = at_once(Redis::options()).start();
+    let (postgres, line) = (Postgres::start(), FaultProxy::new(redis.port()));
+    let mut leader = start(1, &redis, &postgres);
+    leader[0].allow("");
+    let standby = options(&redis, &postgres).redis_url(&line.url(&redis.url()));
+    let standby = standby.set("redis", "hang_timeout_ms", 10_000).allow("").start();
+    wait_role(&standby, "standby");
+    standby.wait_holding(true);
+    let mut client = standby.client();
+    client.set_timeout(LIMIT);
+    assert_eq!(client.run("INCR n"), Value::Int(1));
+    // So long nothing else comes from Redis, and what comes then comes late on this connection.
+    let busy = "local t = redis.call('TIME') local function now() local n = redis.call('TIME') \
+                return (n[1] - t[1]) * 1000000 + n[2] - t[2] end while now() < 300000 do end";
+    let port = other.port().to_string();
+    for part in
+        [&["MULTI"][..], &["INCR", "n"], &["REPLICAOF", "127.0.0.1", &port], &["EVAL", busy, "0"]]
+    {
+        assert!(!matches!(client.call(part.iter().copied()), Value::Error(_)), "{part:?}");
+    }
+    client.send(b"EXEC\r\n").expect("sent");
+    std::thread::sleep(Duration::from_millis(100));
+    line.set(Line::Delayed(Duration::from_millis(1500)));
+    let mut direct = redis.client();
+    direct.run("PING");
+    std::thread::sleep(Duration::from_millis(5));
+    line.set(Line::Clear);
+    wait_for("the other's data", LIMIT, || direct.run("GET n") == Value::Nil);
+    assert_eq!(direct.run("REPLICAOF NO ONE"), Value::ok());
+    let reply = client.receive().expect("an answer");
+    let unknown = matches!(&reply, Value::Error(error) if error.starts_with("UNKNOWNOUTCOME"));
+    assert!(unknown, "{reply:?}");
+    wait_for("writes to be acknowledged again", LIMIT, || client.run("SET k v") == Value::ok());
+    Sides::new(&redis, &postgres).assert_equal();
 }
 
 /// Redis takes another one's data and is a master again before anybody has looked: what waits at the proxy that stands
