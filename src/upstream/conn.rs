@@ -274,7 +274,7 @@ impl Conn {
         }
         if let Phase::Lost(lost) = &*self.phase.borrow() {
             let lost = lost.clone();
-            self.fail(Pending { target, replies, wait: Wait::No, confirmations }, &lost);
+            self.fail(Pending { target, replies, writes, wait: Wait::No, confirmations }, &lost);
             return;
         }
         let wait = if writes { self.wait() } else { Wait::No };
@@ -288,14 +288,16 @@ impl Conn {
                 Some(Pending {
                     target: Target::Client(last),
                     replies: n,
+                    writes: also,
                     wait: w,
                     confirmations: None,
                 }),
                 Target::Client(outbox),
             ) if *w == wait && confirmations.is_none() && Rc::ptr_eq(last, outbox) => {
                 *n += replies;
+                *also |= writes;
             }
-            _ => pending.push_back(Pending { target, replies, wait, confirmations }),
+            _ => pending.push_back(Pending { target, replies, writes, wait, confirmations }),
         }
         self.out.borrow_mut().extend_from_slice(bytes);
         self.wake();
@@ -367,7 +369,8 @@ impl Conn {
         let Some(source) = source.get() else { return };
         if source.issue(&mut self.out.borrow_mut()) {
             let target = Target::Barrier(Rc::clone(source));
-            let barrier = Pending { target, replies: 1, wait: Wait::No, confirmations: None };
+            let barrier =
+                Pending { target, replies: 1, writes: false, wait: Wait::No, confirmations: None };
             self.stopwatch.owe(1);
             self.owe().push_back(barrier);
         }
@@ -379,6 +382,10 @@ impl Conn {
 
     pub(super) fn set_ready(&self, facts: ServerFacts) {
         *self.facts.borrow_mut() = facts;
+        // Nothing has been sent yet, and whoever answers may be another than when it was handed in.
+        for entry in self.pending.borrow_mut().iter_mut().filter(|entry| entry.writes) {
+            entry.wait = self.wait();
+        }
         *self.phase.borrow_mut() = Phase::Ready;
         self.progress.set(Instant::now());
         self.notify();

@@ -43,6 +43,8 @@ pub(super) struct Pending {
     pub target: Target,
     /// Replies still to come.
     pub replies: usize,
+    /// Some of the commands write.
+    pub writes: bool,
     pub wait: Wait,
     /// Set for the subscribe family, whose commands answer once per channel.
     pub confirmations: Option<Confirmation>,

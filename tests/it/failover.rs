@@ -53,16 +53,33 @@ fn fill(client: &mut Client, round: i64) {
     }
 }
 
-/// Runs until it is answered: a command that failed was not run.
-fn insist(client: &mut Client, command: &str) -> Value {
-    let began = Instant::now();
-    loop {
-        let reply = client.run(command);
-        if !reply.is_error() || began.elapsed() > LIMIT {
-            return reply;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+/// It was handed to a connection that was still being opened, to a Redis whose answers wait for nobody.
+#[test]
+fn a_write_that_postgresql_runs_in_the_end_is_acknowledged_by_its_commit() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let line = FaultProxy::new(redis.port());
+    let options = options(&redis, &postgres).redis_url(&line.url(&redis.url()));
+    let options = options.set("redis", "hang_timeout_ms", 500).set("listen", "workers", 1);
+    let tandem = options.set("postgres", "query_timeout_ms", 20_000).mode("cache_first").start();
+    tandem.wait_streaming();
+    let mut client = tandem.client();
+    client.set_timeout(LIMIT);
+    // The lanes that there are speak RESP2.
+    assert!(!client.run("HELLO 3").is_error());
+    line.set(Line::Silent);
+    client.send(&encode(["INCR", "n"])).expect("sent");
+    std::thread::scope(|scope| {
+        // For so long nothing can be committed.
+        let lock = "BEGIN; LOCK TABLE tandem.strings IN SHARE MODE; SELECT pg_sleep(3); COMMIT";
+        scope.spawn(|| postgres.sql(lock));
+        assert_eq!(client.receive().expect("an answer"), Value::Int(1));
+        let stored = "SELECT convert_from(value, 'UTF8') FROM tandem.strings";
+        assert_eq!(postgres.sql(stored), "1");
+    });
+    assert_eq!(tandem.status()["lead"], "postgres");
+    line.set(Line::Clear);
+    wait_back(&tandem);
+    assert_equal(&redis, &postgres);
 }
 
 #[test]
@@ -72,7 +89,7 @@ fn a_client_is_served_on_while_redis_is_gone_and_when_it_is_back() {
     let mut client = tandem.client();
     fill(&mut client, 1);
     redis.kill9();
-    assert_eq!(insist(&mut client, "GET s:1"), Value::bulk("1"));
+    assert_eq!(client.insist("GET s:1"), Value::bulk("1"));
     fill(&mut client, 2);
     assert_eq!(tandem.status()["mode"], "postgres_only");
     assert_eq!(
@@ -100,7 +117,7 @@ fn a_hung_redis_changes_nothing_that_clients_have_changed_since() {
     assert_eq!(direct.run("PING"), Value::Simple("PONG".into()));
     redis.pause();
     direct.send(&[encode(["SET", "k", "direct"]), encode(["DEL", "l"])].concat()).expect("sent");
-    assert_eq!(insist(&mut client, "SET k client"), Value::ok());
+    assert_eq!(client.insist("SET k client"), Value::ok());
     assert_eq!(client.run("RPUSH l client"), Value::Int(1));
     redis.resume();
     wait_back(&tandem);
@@ -119,7 +136,7 @@ fn a_redis_that_was_hung_gets_what_it_missed_and_keeps_what_it_had() {
     fill(&mut client, 1);
     redis.pause();
     let began = Instant::now();
-    assert_eq!(insist(&mut client, "GET s:1"), Value::bulk("1"));
+    assert_eq!(client.insist("GET s:1"), Value::bulk("1"));
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     tandem.wait_status("lead", "postgres");
     fill(&mut client, 2);
@@ -151,8 +168,8 @@ fn a_redis_with_older_data_never_shows_it() {
     // At every moment what was acknowledged.
     let began = Instant::now();
     while tandem.status()["lead"] != "redis" && began.elapsed() < LIMIT {
-        assert_eq!(insist(&mut client, "GET old"), Value::bulk("new"));
-        assert_eq!(insist(&mut client, "GET n"), Value::bulk("3"));
+        assert_eq!(client.insist("GET old"), Value::bulk("new"));
+        assert_eq!(client.insist("GET n"), Value::bulk("3"));
     }
     wait_back(&tandem);
     let mut direct = redis.client();
@@ -164,7 +181,7 @@ fn a_redis_with_older_data_never_shows_it() {
 
 /// As [`fill`], when the first command may meet the end of Redis.
 fn fill_insisting(client: &mut Client, round: i64) {
-    assert!(!insist(client, "PING").is_error() && !insist(client, "GET none").is_error());
+    assert!(!client.insist("PING").is_error() && !client.insist("GET none").is_error());
     fill(client, round);
 }
 
@@ -208,7 +225,7 @@ fn what_lives_in_redis_alone_starts_empty() {
     client.run("SET lock:a mine");
     client.run("SET kept 1");
     redis.pause();
-    assert_eq!(insist(&mut client, "GET lock:a"), Value::Nil);
+    assert_eq!(client.insist("GET lock:a"), Value::Nil);
     client.run("SET lock:b mine");
     redis.resume();
     wait_back(&tandem);
@@ -226,7 +243,7 @@ fn a_flush_while_redis_is_gone_reaches_it() {
     client.run("SELECT 3");
     client.run("SET other 1");
     redis.pause();
-    assert_eq!(insist(&mut client, "GET other"), Value::bulk("1"));
+    assert_eq!(client.insist("GET other"), Value::bulk("1"));
     client.run("FLUSHALL");
     client.run("SET after 1");
     redis.resume();
@@ -254,8 +271,8 @@ fn a_proxy_that_dies_meanwhile_knows_who_leads() {
     redis.restart();
     tandem.restart();
     let mut client = tandem.client();
-    assert_eq!(insist(&mut client, "GET n"), Value::bulk("2"));
-    assert_eq!(insist(&mut client, "EXISTS gone"), Value::Int(0));
+    assert_eq!(client.insist("GET n"), Value::bulk("2"));
+    assert_eq!(client.insist("EXISTS gone"), Value::Int(0));
     wait_back(&tandem);
     fill(&mut client, 3);
     assert_eq!(redis.client().run("EXISTS gone"), Value::Int(0));
@@ -280,7 +297,7 @@ fn both_gone_is_an_error_at_once_and_ends_by_itself() {
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
     postgres.restart();
-    assert_eq!(insist(&mut client, "GET n"), Value::bulk("2"));
+    assert_eq!(client.insist("GET n"), Value::bulk("2"));
     redis.restart();
     wait_back(&tandem);
     fill(&mut client, 3);

@@ -192,6 +192,9 @@ fn what_was_deleted_meanwhile_goes_when_the_history_is_the_same() {
     drop(direct);
     trio.redis.stop();
     trio.redis.restart();
+    // Before that it says what it was; and what is written past it while PostgreSQL leads need not stay.
+    wait_for("the news", LIMIT, || tandem.log().contains("link to Redis is down"));
+    tandem.wait_streaming();
     tandem.wait_status("lead", "redis");
     trio.sides().assert_equal();
     assert!(!tandem.log().contains("PostgreSQL leads"), "the history goes on");
@@ -211,6 +214,8 @@ fn an_empty_redis_wipes_nothing_and_gets_everything_back() {
     trio.redis.kill9();
     trio.redis.wipe_disk();
     trio.redis.restart();
+    wait_for("the news", LIMIT, || tandem.log().contains("link to Redis is down"));
+    tandem.wait_streaming();
     tandem.wait_status("lead", "redis");
     trio.sides().assert_equal();
     let (after, _) = trio.sides().postgres_keyspace().expect("readable");

@@ -263,23 +263,27 @@ fn entries(reply: Value) -> Vec<i64> {
 }
 
 impl Model {
-    /// What `client` finds is what was acknowledged.
+    /// What `client` finds is what was acknowledged. A machine that is busy may still refuse a moment after all was well.
     pub fn check(&self, client: &mut Client, whose: &str) {
         let id = self.client;
-        let counter = number(&client.run(&format!("GET c:{id}")));
+        let counter = number(&client.insist(&format!("GET c:{id}")));
         let possible = self.counter.count();
         assert!(possible.contains(&counter), "{whose}: c:{id} is {counter}, none of {possible:?}");
         let of = |name: &str| format!("{whose}: {name}:{id}");
-        self.list.check(&of("l"), numbers(client.run(&format!("LRANGE l:{id} 0 -1"))), true);
-        self.set.check(&of("s"), numbers(client.run(&format!("SMEMBERS s:{id}"))), false);
-        self.stream.check(&of("x"), entries(client.run(&format!("XRANGE x:{id} - +"))), true);
-        let text = client.run(&format!("GET p:{id}"));
+        self.list.check(&of("l"), numbers(client.insist(&format!("LRANGE l:{id} 0 -1"))), true);
+        self.set.check(&of("s"), numbers(client.insist(&format!("SMEMBERS s:{id}"))), false);
+        self.stream.check(&of("x"), entries(client.insist(&format!("XRANGE x:{id} - +"))), true);
+        let text = client.insist(&format!("GET p:{id}"));
         let text = if text == Value::Nil { String::new() } else { text.text() };
         let parts = text.split_terminator(',').map(|n| n.parse().expect("a number"));
         self.text.check(&of("p"), parts.collect(), true);
-        self.transfers.check(&of("t"), numbers(client.run(&format!("LRANGE t:{id} 0 -1"))), true);
-        let a = number(&client.run(&format!("GET a:{id}")));
-        let b = number(&client.run(&format!("GET b:{id}")));
+        self.transfers.check(
+            &of("t"),
+            numbers(client.insist(&format!("LRANGE t:{id} 0 -1"))),
+            true,
+        );
+        let a = number(&client.insist(&format!("GET a:{id}")));
+        let b = number(&client.insist(&format!("GET b:{id}")));
         assert_eq!(a, -b, "{whose}: half a transfer of client {id}");
         let possible = self.transfers.sum();
         assert!(possible.contains(&b), "{whose}: b:{id} is {b}, none of {possible:?}");

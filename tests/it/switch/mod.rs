@@ -180,6 +180,46 @@ fn a_proxy_killed_in_the_middle_of_a_switch_has_lost_nothing() {
     Sides::new(&redis, &postgres).assert_equal();
 }
 
+/// A command that waited for the end of a switch is acknowledged by whoever leads then, as everything is there.
+#[test]
+fn what_is_acknowledged_right_after_a_switch_survives_a_kill() {
+    let mut random = StdRng::seed_from_u64(support::seed(6));
+    let rounds = std::env::var("TANDEM_TEST_ROUNDS").ok().and_then(|n| n.parse().ok());
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let mut tandem = options(&redis, &postgres, "dual_write").allow("").start();
+    tandem.wait_holding(true);
+    let mut count = 0;
+    for round in 0..rounds.unwrap_or(4) {
+        let from = ["cache_first", "dual_write"][round % 2];
+        let to = ["database_first", "postgres_only"][round / 2 % 2];
+        wait_for("the switch back", LIMIT, || ask(&tandem, from, "{}").code == 200);
+        let mut client = tandem.client();
+        client.set_timeout(LIMIT);
+        let started = ask(&tandem, &format!("{to}?wait=false"), "{}");
+        assert_eq!(started.code, 202, "{}", started.text);
+        std::thread::sleep(Duration::from_millis(random.random_range(0..80)));
+        let reply = client.run("INCR n");
+        tandem.kill9();
+        tandem.restart();
+        count += i64::from(!reply.is_error());
+        if !reply.is_error() {
+            assert_eq!(reply, Value::Int(count));
+        }
+        let strategy = tandem.status()["strategy"].clone();
+        let seen = tandem.client().insist("GET n");
+        let expected = match count {
+            0 => Value::Nil,
+            count => Value::bulk(count.to_string()),
+        };
+        let theirs = redis.client().run("GET n");
+        assert_eq!(
+            seen, expected,
+            "round {round}: {reply:?} from {from} to {to}, now {strategy}; Redis has {theirs:?}"
+        );
+        eprintln!("{from} -> {to}: {strategy}, {reply:?}");
+    }
+}
+
 #[test]
 fn blocked_clients_hold_nobody_up_and_stay_connected() {
     let (redis, postgres) = (Redis::start(), Postgres::start());

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A reply in RESP2 or RESP3. Simple strings and errors are text with every invalid byte replaced.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +140,18 @@ impl Client {
     /// Sends one command, written as in a shell without quotes: `client.run("SET key value")`.
     pub fn run(&mut self, words: &str) -> Value {
         self.call(words.split_whitespace())
+    }
+
+    /// As [`Client::run`], again and again until the answer is no error, for half a minute.
+    pub fn insist(&mut self, words: &str) -> Value {
+        let began = Instant::now();
+        loop {
+            let reply = self.run(words);
+            if !reply.is_error() || began.elapsed() > Duration::from_secs(30) {
+                return reply;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn try_call<T: AsRef<[u8]>>(
