@@ -13,11 +13,11 @@ const FEW: usize = 7;
 const MANY: usize = 40;
 
 /// Sorts `all`, of which `wanted` will be shown. Where that is all of it, Redis has the C library's sort, which is stable.
-pub fn sort_for<T>(all: &mut [T], wanted: &Range<usize>, compare: impl FnMut(&T, &T) -> Ordering) {
-    if *wanted == (0..all.len()) {
+pub fn sort_for<T>(all: &mut [T], wanted: Range<usize>, compare: impl FnMut(&T, &T) -> Ordering) {
+    if wanted == (0..all.len()) {
         all.sort_by(compare);
     } else {
-        partial_sort(all, wanted, compare);
+        partial_sort(all, &wanted, compare);
     }
 }
 

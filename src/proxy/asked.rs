@@ -82,11 +82,13 @@ impl Session {
 
     /// The last `count` requests, whose answers are lost, if they may be asked again; they are outstanding no more then.
     pub(super) fn take_asked(&mut self, count: usize) -> Option<Vec<u8>> {
-        if self.asked.spoiled || self.asked.tries == TRIES {
+        if self.asked.spoiled {
             return None;
         }
         let again = self.asked.last(count, &self.worker.shared.limits)?;
-        self.asked.tries += 1;
+        if !self.takes_another_try() {
+            return None;
+        }
         self.outbox.settle(count);
         Some(again)
     }

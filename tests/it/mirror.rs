@@ -170,6 +170,14 @@ fn a_restarted_proxy_goes_on_where_it_was() {
     assert_eq!(trio.redis.client().run("SELECT 5"), Value::ok());
 }
 
+/// Redis went, and leads again. Before the news of that the status is of before; and what is written past the proxy while
+/// PostgreSQL leads need not stay.
+fn wait_back(tandem: &Tandem) {
+    wait_for("the news", LIMIT, || tandem.log().contains("link to Redis is down"));
+    tandem.wait_streaming();
+    tandem.wait_status("lead", "redis");
+}
+
 #[test]
 fn what_was_deleted_meanwhile_goes_when_the_history_is_the_same() {
     let mut trio = Trio::new("dual_write");
@@ -192,10 +200,7 @@ fn what_was_deleted_meanwhile_goes_when_the_history_is_the_same() {
     drop(direct);
     trio.redis.stop();
     trio.redis.restart();
-    // Before that it says what it was; and what is written past it while PostgreSQL leads need not stay.
-    wait_for("the news", LIMIT, || tandem.log().contains("link to Redis is down"));
-    tandem.wait_streaming();
-    tandem.wait_status("lead", "redis");
+    wait_back(&tandem);
     trio.sides().assert_equal();
     assert!(!tandem.log().contains("PostgreSQL leads"), "the history goes on");
     tandem.allow("replication link");
@@ -214,9 +219,7 @@ fn an_empty_redis_wipes_nothing_and_gets_everything_back() {
     trio.redis.kill9();
     trio.redis.wipe_disk();
     trio.redis.restart();
-    wait_for("the news", LIMIT, || tandem.log().contains("link to Redis is down"));
-    tandem.wait_streaming();
-    tandem.wait_status("lead", "redis");
+    wait_back(&tandem);
     trio.sides().assert_equal();
     let (after, _) = trio.sides().postgres_keyspace().expect("readable");
     let names =
@@ -245,7 +248,7 @@ fn an_older_redis_overwrites_nothing_newer() {
     trio.sides().assert_equal();
     trio.redis.kill9();
     trio.redis.restart();
-    tandem.wait_status("lead", "redis");
+    wait_back(&tandem);
     trio.sides().assert_equal();
     assert_eq!(trio.redis.client().run("GET counter"), Value::bulk("2"), "PostgreSQL leads");
     assert_eq!(trio.redis.client().run("GET new"), Value::bulk("1"));

@@ -131,10 +131,10 @@ fn find(zset: &ZSet, area: &Area, options: &Options<'_>) -> Vec<Hit> {
     match options.sort {
         Sort::None => {}
         Sort::Ascending => {
-            sort_for(&mut hits, &(0..count), |a, b| a.distance.total_cmp(&b.distance));
+            sort_for(&mut hits, 0..count, |a, b| a.distance.total_cmp(&b.distance));
         }
         Sort::Descending => {
-            sort_for(&mut hits, &(0..count), |a, b| b.distance.total_cmp(&a.distance));
+            sort_for(&mut hits, 0..count, |a, b| b.distance.total_cmp(&a.distance));
         }
     }
     hits.truncate(count);

@@ -187,14 +187,12 @@ fn order(
         let order = compare(a, b);
         if options.descending { order.reverse() } else { order }
     };
-    // Without `BY` equal elements are the same ones.
-    match options.by {
-        Some(_) => {
-            let window = options.window(weighed.len());
-            sort_for(&mut weighed, &window, compare);
-        }
-        None => weighed.sort_by(compare),
-    }
+    // Redis sorts a part only with `BY`.
+    let wanted = match options.by {
+        Some(_) => options.window(weighed.len()),
+        None => 0..weighed.len(),
+    };
+    sort_for(&mut weighed, wanted, compare);
     elements.extend(weighed.into_iter().map(|(_, element)| element));
     Ok(())
 }

@@ -6,7 +6,6 @@ use super::read::call_many;
 use super::watch::{CROWDED, MOST_TRIES, Outcome, run_watched};
 use super::{Careful, Name, split};
 use crate::commands::{self, Class, Command};
-use crate::proxy::asked::TRIES;
 use crate::proxy::block::Block;
 use crate::proxy::request::{End, Stop};
 use crate::proxy::session::Session;
@@ -184,15 +183,11 @@ impl Session {
         let place = Key { db, ..self.key.clone() };
         let mut frames = Vec::new();
         names.iter().for_each(|(_, key)| push_command(&[&b"EXISTS"[..], key], &mut frames));
-        let mut lost_before = 0;
         for _ in 0..MOST_TRIES {
             let lane = self.worker.pool.lane(&place).map_err(|lost| lost.to_string())?;
             let there = match call_many(&lane, &frames, names.len(), false).await {
                 Ok(there) => there,
-                Err(Lost::Unknown) if lost_before < TRIES => {
-                    lost_before += 1;
-                    continue;
-                }
+                Err(Lost::Unknown) if self.takes_another_try() => continue,
                 Err(lost) => return Err(self.not_run(lost).to_string()),
             };
             let replies = split(&there.frame, names.len()).unwrap_or_default();

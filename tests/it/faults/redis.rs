@@ -99,20 +99,24 @@ fn a_redis_that_becomes_read_only_right_after_a_write() {
     stand.assert_equal();
 }
 
+/// With a Redis that may evict, or one that never does; the proxy knows which.
+fn cache_or_whole(evicts: bool) -> Stand {
+    let redis = match evicts {
+        true => Redis::options().with("maxmemory", "6mb").with("maxmemory-policy", "allkeys-lru"),
+        false => Redis::options(),
+    };
+    let stand = Stand::with(redis.start(), Postgres::start(), |options| options);
+    wait_for("the look at Redis's memory", LIMIT, || {
+        stand.status("redis_keys").is_some_and(|why| why.contains("evicting") == evicts)
+    });
+    stand
+}
+
 /// That a read ran twice nobody can tell; a write is never repeated.
 #[test]
 fn reads_under_way_when_redis_goes_are_asked_again() {
     for (killed, evicts) in [(true, false), (false, false), (true, true)] {
-        let redis = match evicts {
-            true => {
-                Redis::options().with("maxmemory", "6mb").with("maxmemory-policy", "allkeys-lru")
-            }
-            false => Redis::options(),
-        };
-        let mut stand = Stand::with(redis.start(), Postgres::start(), |options| options);
-        wait_for("the look at Redis's memory", LIMIT, || {
-            stand.status("redis_keys").is_some_and(|why| why.contains("evicting") == evicts)
-        });
+        let mut stand = cache_or_whole(evicts);
         let mut clients: Vec<Client> = (0..3).map(|_| stand.tandem.client()).collect();
         let setup = ["SET s 1", "RPUSH l a b", "HSET h f v", "INCR n"];
         for command in setup {
@@ -165,14 +169,8 @@ fn reads_under_way_when_redis_goes_are_asked_again() {
 /// which can tell that there is no such key.
 #[test]
 fn commands_that_wait_for_a_missing_key_when_redis_goes_are_run_by_who_comes() {
-    let (other, mut redis) = (Redis::start(), Redis::options());
-    for (name, value) in [("maxmemory", "6mb"), ("maxmemory-policy", "allkeys-lru")] {
-        redis = redis.with(name, value);
-    }
-    let stand = Stand::with(redis.start(), Postgres::start(), |options| options);
-    wait_for("the look at Redis's memory", LIMIT, || {
-        stand.status("redis_keys").is_some_and(|why| why.contains("evicting"))
-    });
+    let other = Redis::start();
+    let stand = cache_or_whole(true);
     let mut clients: Vec<Client> = (0..24).map(|_| stand.tandem.client()).collect();
     // A look takes several turns on this line, and they are struck in each of them.
     stand.to_redis.set(Line::Delayed(Duration::from_millis(10)));

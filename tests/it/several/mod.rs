@@ -359,16 +359,19 @@ fn keys_that_redis_lacks_come_back_through_any_proxy() {
     });
 }
 
+/// A Redis whose snapshots for replicas begin at once.
+fn at_once() -> Redis {
+    Redis::options().with("repl-diskless-sync-delay", "0").start()
+}
+
 /// The answer to a transaction in which Redis leaves its history comes so late that the proxy that stands by has heard of
 /// the new one: a barrier sent behind it would be of that.
 #[test]
 fn an_answer_that_comes_late_is_not_acknowledged_in_another_history() {
-    let at_once = |options: support::RedisOptions| options.with("repl-diskless-sync-delay", "0");
-    let other = at_once(Redis::options()).start();
-    let redis = at_once(Redis::options()).start();
-    let (postgres, line) = (Postgres::start(), FaultProxy::new(redis.port()));
-    let mut leader = start(1, &redis, &postgres);
-    leader[0].allow("");
+    let (other, redis, postgres) = (at_once(), at_once(), Postgres::start());
+    let line = FaultProxy::new(redis.port());
+    let leader = options(&redis, &postgres).allow("").start();
+    leader.wait_holding(true);
     let standby = options(&redis, &postgres).redis_url(&line.url(&redis.url()));
     let standby = standby.set("redis", "hang_timeout_ms", 10_000).allow("").start();
     wait_role(&standby, "standby");
@@ -398,7 +401,7 @@ fn an_answer_that_comes_late_is_not_acknowledged_in_another_history() {
     let unknown = matches!(&reply, Value::Error(error) if error.starts_with("UNKNOWNOUTCOME"));
     assert!(unknown, "{reply:?}");
     assert_eq!(client.insist("SET k v"), Value::ok());
-    mirrored(&[&leader[0], &standby]);
+    mirrored(&[&leader, &standby]);
     Sides::new(&redis, &postgres).assert_equal();
 }
 
@@ -406,10 +409,7 @@ fn an_answer_that_comes_late_is_not_acknowledged_in_another_history() {
 /// by is gone, and a barrier of the new history must not acknowledge it.
 #[test]
 fn what_waits_at_a_standby_is_not_acknowledged_in_another_history() {
-    let at_once = |options: support::RedisOptions| options.with("repl-diskless-sync-delay", "0");
-    let other = at_once(Redis::options()).start();
-    let redis = at_once(Redis::options()).start();
-    let postgres = Postgres::start();
+    let (other, redis, postgres) = (at_once(), at_once(), Postgres::start());
     let mut all = start(2, &redis, &postgres);
     all.iter_mut().for_each(|tandem| tandem.allow("Redis"));
     let mut client = all[1].client();
